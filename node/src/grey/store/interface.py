@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every data store engine offers: ordered keys with revisions, in the manner of etcd.
+
+Keys and values are bytes, keys are ordered as bytes. Every committed transaction that writes gets the next
+revision (1, 2, 3, ...). A range is ``[start, end)``; ``end=None`` means to the end of the key space.
+Revisions belong to one store and never cross clusters; positions do (``grey.record``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+MAX_WRITES_PER_TRANSACTION = 1000
+"""The most writes one transaction may hold, on every engine."""
+
+
+class StoreError(Exception):
+    """The engine cannot do what was asked; the message says what to do next."""
+
+
+class CompareFailed(StoreError):
+    """A transaction wrote nothing, since the comparison number ``index`` did not hold."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"comparison {index} of the transaction did not hold")
+        self.index = index
+
+
+class Compacted(StoreError):
+    """The revision asked for is no longer kept; ``oldest`` is the oldest that can be asked for."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"revision {asked} is compacted away, the oldest kept is {oldest}")
+        self.asked = asked
+        self.oldest = oldest
+
+
+class DiskFull(StoreError):
+    """There was no room to write; nothing was written, and writes work again when there is room."""
+
+
+class CommitUncertain(StoreError):
+    """The engine did not say whether the transaction was committed."""
+
+
+class StoreDamaged(StoreError):
+    """The data is missing or corrupt. Nothing repairs this by itself: greyd stops and says what to do."""
+
+
+class Compare(msgspec.Struct, frozen=True):
+    """A condition of a transaction: ``key`` has exactly ``value``, or does not exist (None)."""
+
+    key: bytes
+    value: bytes | None
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Set ``key`` to ``value``, or remove it (None). One transaction writes a key at most once."""
+
+    key: bytes
+    value: bytes | None
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A key as it is stored. ``revision`` is that of the transaction that wrote it last."""
+
+    key: bytes
+    value: bytes
+    revision: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a range in key order. ``more`` says whether keys of the range were left out at the end."""
+
+    items: list[Item]
+    revision: int
+    more: bool
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One write as the watch reports it; ``value`` is None when the key was removed."""
+
+    key: bytes
+    value: bytes | None
+    revision: int
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """The newest revision, the newest one that compaction dropped, and the size on disk in bytes."""
+
+    revision: int
+    compacted: int
+    bytes: int
+
+
+class Store(Protocol):
+    """A data store. All methods may be called concurrently from one event loop."""
+
+    async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
+        """Apply all writes at once if all comparisons hold, durably; return the new revision.
+
+        Raises CompareFailed (nothing was written), DiskFull (nothing was written), CommitUncertain,
+        StoreDamaged. ``writes`` holds 1 to MAX_WRITES_PER_TRANSACTION writes of distinct keys.
+        A caller that is cancelled does not know whether the commit happened.
+        """
+        ...
+
+    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
+        """Return the key, now or as it was at ``revision``; raises Compacted for a revision that is gone."""
+        ...
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
+        """Return those of the keys that exist, all read at one revision."""
+        ...
+
+    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
+        """Return at most ``limit`` keys of the range in order, all read at one revision.
+
+        An engine may return fewer than ``limit`` with ``more`` set, to bound the memory of one page.
+        """
+        ...
+
+    def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
+        """Report every change of the range in transactions newer than revision ``after``, in order.
+
+        One list holds all of the range's changes of one transaction. Ends only when the iterator is closed;
+        raises Compacted when changes newer than ``after`` are no longer kept.
+        """
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Drop the history up to and including ``revision``; current values stay. Idempotent."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """Return the revisions and the size."""
+        ...
+
+    async def close(self) -> None:
+        """Release the engine. Commits that were not answered have an unknown outcome."""
+        ...

@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The few pieces of HTTP that the interfaces share: exact paths, strict parameters, bounded bodies, JSON.
+
+The paths are taken raw: a web framework would fold ``..`` and decode ``%2F``, and keys may be any bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from aiohttp import web
+
+from grey.serve.errors import ApiError, bad_request, too_large
+
+BODY_SECONDS = 30.0
+"""How long the body of one request may take to arrive."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_ENCODED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_JSON_KEY_SAFE = frozenset(range(0x21, 0x7F)) - {0x25}
+_JSON_KEY = [chr(byte) if byte in _JSON_KEY_SAFE else f"%{byte:02X}" for byte in range(256)]
+_JSON_KEY_TEXT = re.compile(r"(?:[!-$&-~]|%[0-9A-F]{2})*", re.ASCII)
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: nobody waits for an answer."""
+
+
+def split_target(request: web.BaseRequest) -> tuple[str, str]:
+    """Return the raw path and the raw query of a request."""
+    target = request.raw_path
+    if not target.startswith("/"):
+        # The absolute form (RFC 9112, section 3.2.2) is allowed to every client.
+        _, _, rest = target.partition("://")
+        target = "/" + rest.partition("/")[2]
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def percent_decode(text: str, what: str) -> bytes:
+    """Return the bytes behind a percent-encoded text; refuses what is not one."""
+    if not text.isascii() or not _ENCODED.fullmatch(text):
+        raise bad_request(f"{what} must be percent-encoded ASCII (%XX), found {text[:100]!r}")
+    return unquote_to_bytes(text)
+
+
+def key_text(key: bytes) -> str:
+    """Return the one form in which a key stands in JSON."""
+    text = key.decode("latin-1")
+    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
+        return text
+    return "".join([_JSON_KEY[byte] for byte in key])
+
+
+def key_from_text(text: str) -> bytes:
+    """Read a key as it stands in JSON; refuses every other form of it."""
+    if not _JSON_KEY_TEXT.fullmatch(text):
+        raise bad_request(
+            f"in JSON a key is printable ASCII in which % and all other bytes stand as %XX, found {text[:100]!r}"
+        )
+    return unquote_to_bytes(text)
+
+
+def query(text: str, allowed: Iterable[str]) -> dict[str, bytes]:
+    """Return the parameters of a query; refuses unknown and repeated ones."""
+    found: dict[str, bytes] = {}
+    if not text:
+        return found
+    known = tuple(allowed)
+    for pair in text.split("&"):
+        name, _, value = pair.partition("=")
+        if name not in known:
+            wanted = ", ".join(known) if known else "none"
+            raise bad_request(f"unknown parameter {name[:100]!r}; known here: {wanted}")
+        if name in found:
+            raise bad_request(f"the parameter {name} is given twice")
+        found[name] = percent_decode(value.replace("+", "%20"), f"the parameter {name}")
+    return found
+
+
+def text_of(parameters: dict[str, bytes], name: str) -> str | None:
+    """Return a parameter that is plain text, None when it is absent."""
+    value = parameters.get(name)
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(us|ms|s|m|h|d)", re.ASCII)
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str, name: str) -> float:
+    """Read a duration such as 500ms or 5s."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise bad_request(f"{name} must be a duration such as 500ms or 5s, found {text[:100]!r}")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+async def read_body(request: web.BaseRequest, limit_bytes: int, what: str) -> bytes:
+    """Return the body; stops at the limit without reading the rest.
+
+    Raises ApiError, ClientGone.
+    """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise bad_request("Content-Encoding is not supported: send the bytes as they are")
+    length = request.content_length
+    if length is not None and length > limit_bytes:
+        raise too_large(what, limit_bytes)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while part := await request.content.readany():
+                size += len(part)
+                if size > limit_bytes:
+                    raise too_large(what, limit_bytes)
+                parts.append(part)
+    except TimeoutError:
+        raise bad_request(f"{what} did not arrive within {BODY_SECONDS:g} s") from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise ClientGone from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def json_response(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Answer with a JSON document."""
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(document),
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+
+
+def error_response(error: ApiError) -> web.Response:
+    """Answer with an error."""
+    return web.Response(
+        status=error.status,
+        body=error.body(),
+        headers={"Content-Type": "application/json", **error.headers},
+    )

@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prometheus metrics of the node, in a registry of its own."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from grey import __version__
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ROLES = ("primary", "replica")
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """The state of the node at one moment; None where a figure does not apply or is unknown."""
+
+    role: str
+    epoch: int | None
+    sequence: int | None
+    lag_seconds: float | None
+    lag_records: int | None
+    store_bytes: int | None
+    role_deadline_seconds: float | None
+    federation_store_up: bool | None
+    certificate_expiry_seconds: float | None
+
+
+class NodeMetrics:
+    """Counts operations as they end, and takes the figures when somebody asks."""
+
+    def __init__(self, cluster: str) -> None:
+        self.registry = CollectorRegistry()
+        self.operations_done = 0
+        """Operations that ended, whatever their result."""
+        self._operations = Counter(
+            "grey_operations",
+            "Operations of the key-value API by result (ok, or the error's code).",
+            ("operation", "result"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "grey_operation_seconds",
+            "Time from the request's headers to its answer.",
+            ("operation",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self._lag_seconds = self._gauge(
+            "grey_replication_lag_seconds", "How old the data of this cluster is at most.", ("cluster",)
+        )
+        self._lag_records = self._gauge(
+            "grey_replication_lag_records", "Records of the primary not applied here.", ("cluster",)
+        )
+        self._cluster = cluster
+        self._role = self._gauge("grey_role", "1 for the role that this cluster has now.", ("role",))
+        build = self._gauge("grey_build_info", "Always 1.", ("version", "python"))
+        build.labels(__version__, platform.python_version()).set(1)
+        self._plain = {
+            "epoch": self._gauge("grey_epoch", "The epoch of the newest role record seen."),
+            "sequence": self._gauge("grey_position_sequence", "Sequence of the newest record held here."),
+            "store_bytes": self._gauge("grey_store_bytes", "Size of the data store on disk."),
+            "role_deadline_seconds": self._gauge(
+                "grey_role_deadline_seconds", "Time left to this node to write; 0 when it may not."
+            ),
+            "federation_store_up": self._gauge(
+                "grey_federation_store_up", "1 when the federation store answered last time."
+            ),
+            "certificate_expiry_seconds": self._gauge(
+                "grey_certificate_expiry_seconds", "Time until the node's certificate expires."
+            ),
+        }
+
+    def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        return Gauge(name, text, tuple(labels), registry=self.registry)
+
+    def observe(self, operation: str, result: str, seconds: float) -> None:
+        """Note that an operation ended."""
+        self.operations_done += 1
+        counter = self._counters.get((operation, result))
+        if counter is None:
+            counter = self._counters[operation, result] = self._operations.labels(operation, result)
+        counter.inc()
+        histogram = self._histograms.get(operation)
+        if histogram is None:
+            histogram = self._histograms[operation] = self._seconds.labels(operation)
+        histogram.observe(seconds)
+
+    def text(self, figures: Figures) -> bytes:
+        """Return the Prometheus text with these figures."""
+        for role in _ROLES:
+            self._role.labels(role).set(1 if figures.role == role else 0)
+        for gauge, value in (
+            (self._lag_seconds, figures.lag_seconds),
+            (self._lag_records, figures.lag_records),
+        ):
+            if value is None:
+                gauge.clear()
+            else:
+                gauge.labels(self._cluster).set(value)
+        for name, plain in self._plain.items():
+            found = getattr(figures, name)
+            plain.set(float("nan") if found is None else float(found))
+        return generate_latest(self.registry)

@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the interfaces know of their node. The daemon makes one and keeps it true."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from grey.config.model import Federation
+from grey.federation.interface import ReplicationView, RoleView
+from grey.serve.errors import Primary
+
+State = Literal["starting", "serving", "refused", "stopping"]
+
+
+class NodeView:
+    """The node's name, role and condition, read by all interfaces."""
+
+    def __init__(
+        self, federation: Federation, *, cluster: str, node: str, role: RoleView, replication: ReplicationView
+    ) -> None:
+        self.federation = federation
+        self.cluster = cluster
+        self.node = node
+        self.role = role
+        self.replication = replication
+        self.state: State = "starting"
+        self.problems: dict[str, str] = {}
+        """What is wrong at the moment, by the part that it concerns; shown to operators."""
+
+    def holds_role(self) -> bool:
+        """Whether this cluster is the primary by the newest record seen, confirmed in time or not."""
+        holder = self.role.holder()
+        return holder is not None and holder.cluster == self.cluster
+
+    def role_name(self) -> Literal["primary", "replica", "unknown"]:
+        """Return the role of this cluster by the newest record seen."""
+        if self.role.holder() is None:
+            return "unknown"
+        return "primary" if self.holds_role() else "replica"
+
+    def primary(self) -> Primary | None:
+        """Return where the primary answers, None when nobody is known to be."""
+        holder = self.role.holder()
+        cluster = None if holder is None else self.federation.cluster(holder.cluster)
+        return None if cluster is None else Primary(cluster.name, str(cluster.endpoint))
+
+    def lag_seconds(self) -> float | None:
+        """Return the age of the data at most; 0 on the primary, None when it is unknown."""
+        return 0.0 if self.holds_role() else self.replication.lag_seconds()
+
+    def problem(self) -> str | None:
+        """Return all that is wrong, in one line."""
+        return "; ".join(self.problems.values()) or None
+
+    def not_ready(self) -> str | None:
+        """Return why this node serves no reads of a consistent state, None when it does."""
+        if self.state == "starting":
+            return "the node is starting"
+        if self.state == "stopping":
+            return "the node is stopping"
+        if self.state == "refused":
+            return self.problem() or "the data cannot be read"
+        if not self.holds_role() and not self.replication.consistent():
+            return "a full copy from the primary is under way"
+        return None

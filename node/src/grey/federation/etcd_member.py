@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One member of the federation store's etcd: its channel over mutual TLS and what can be asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print is part of our own error messages
+
+import grpc  # type: ignore[import-untyped]  # noqa: E402
+from aetcd import rpc  # type: ignore[import-untyped]  # noqa: E402
+
+from grey.config.model import TlsFiles  # noqa: E402
+from grey.link.tls import TlsError, check_time, inspect  # noqa: E402
+
+T = TypeVar("T")
+
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+)
+
+NEEDS_LEADER = (("hasleader", "true"),)
+"""A member without a leader then says so at once, where it would let the call hang."""
+
+_REFUSED_CODES = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+class MemberFault(Exception):
+    """A member did not do what was asked. ``carried_out`` is False when it surely was not, None when nobody knows."""
+
+    def __init__(self, message: str, *, carried_out: bool | None) -> None:
+        super().__init__(message)
+        self.carried_out = carried_out
+
+
+class Stubs:
+    """What etcd offers on one channel."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.kv = rpc.KVStub(channel)
+        self.maintenance = rpc.MaintenanceStub(channel)
+        self.cluster = rpc.ClusterStub(channel)
+
+
+class Member:
+    """The connection to one member. Certificates are read when a channel is made; new files, new channel."""
+
+    def __init__(self, endpoint: str, tls: TlsFiles) -> None:
+        """``endpoint`` is ``host:port``; its certificate must name the host or address."""
+        self.endpoint = endpoint
+        self._tls = tls
+        self._stubs: Stubs | None = None
+        self._made_from: object = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def ask(self, call: Callable[[Stubs, float], Awaitable[T]], *, timeout_seconds: float) -> T:
+        """Carry out a call, which gets the stubs and the seconds that it may take; raises MemberFault.
+
+        A channel that is not connected is first tried with a read that changes nothing, so that a member
+        that cannot be reached is known not to have carried out anything.
+        """
+        stubs = self._current()
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        if stubs.channel.get_state() is not grpc.ChannelConnectivity.READY:
+            try:
+                await stubs.kv.Range(
+                    rpc.RangeRequest(key=b"\0", limit=1, keys_only=True, serializable=True), timeout=timeout_seconds
+                )
+            except grpc.aio.AioRpcError as fault:
+                raise MemberFault(_describe(fault, timeout_seconds), carried_out=False) from None
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            return await call(stubs, max(left, 0.001))
+        except grpc.aio.AioRpcError as fault:
+            refused = fault.code() in _REFUSED_CODES or fault.details() == "etcdserver: no leader"
+            raise MemberFault(_describe(fault, timeout_seconds), carried_out=False if refused else None) from None
+
+    async def close(self) -> None:
+        """Close the connection, also those of older certificates."""
+        stubs, self._stubs = self._stubs, None
+        if stubs is not None:
+            await stubs.channel.close()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _current(self) -> Stubs:
+        """Return the stubs of a channel made from the files as they are now."""
+        files = (self._tls.ca_file, self._tls.key_file, self._tls.cert_file)
+        try:
+            signature = [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, files)]
+            if self._stubs is not None and signature == self._made_from:
+                return self._stubs
+            authority, key, chain = (Path(name).read_bytes() for name in files)
+        except OSError as fault:
+            raise MemberFault(f"{fault.filename}: {fault.strerror}", carried_out=False) from fault
+        credentials = grpc.ssl_channel_credentials(authority, key, chain)
+        older, self._stubs = self._stubs, Stubs(grpc.aio.secure_channel(self.endpoint, credentials, options=_OPTIONS))
+        self._made_from = signature
+        if older is not None:
+            task = asyncio.create_task(older.channel.close(grace=5.0))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        return self._stubs
+
+
+def own_certificate_fault(tls: TlsFiles, now: float) -> str | None:
+    """Return what is wrong with the own certificate at ``now`` (seconds since the Unix epoch), None if nothing."""
+    try:
+        check_time(tls, inspect(tls), now)
+    except TlsError as fault:
+        return str(fault)
+    return None
+
+
+def _describe(fault: Any, timeout_seconds: float) -> str:
+    if fault.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no answer within {timeout_seconds:.1f} s"
+    return str(fault.details() or fault.code().name)

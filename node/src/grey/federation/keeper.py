@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the role: renews it while this cluster holds it, and says at any moment whether this node may write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from grey.config.model import Federation
+from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
+from grey.federation import records
+from grey.federation.interface import FederationStore, FederationStoreError, RoleRecord, Versioned
+from grey.federation.role import (
+    Action,
+    Bootstrap,
+    Claim,
+    Lease,
+    Refuse,
+    Renew,
+    Standstill,
+    StepDown,
+    Timing,
+    View,
+    Wait,
+    decide,
+)
+from grey.record.position import ORIGIN, Position
+from grey.store.interface import StoreDamaged, StoreError
+
+_log = logging.getLogger(__name__)
+
+
+def boottime_seconds() -> float:
+    """Return CLOCK_BOOTTIME: it goes on while the process or the machine sleeps, and nobody sets it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class LocalHistory(Protocol):
+    """What this node's own data says of its past. Methods raise grey.store.interface.StoreError."""
+
+    async def epoch(self) -> int | None:
+        """Return the newest epoch that this cluster claimed, None when it never claimed one."""
+        ...
+
+    async def position(self) -> Position:
+        """Return the position of the newest record held here, ORIGIN when there is none."""
+        ...
+
+    async def claim(self, epoch: int) -> None:
+        """Make ``epoch`` the one in which this cluster may write, durably. Idempotent; never goes back."""
+        ...
+
+
+class RoleKeeper:
+    """The role as this node knows it; implements ``grey.federation.interface.RoleView``.
+
+    Only a renewal that the store confirmed to this very process moves the deadline, and it counts from before
+    its sending. A renewal whose answer is lost is looked up by the next read and sent anew.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        cluster: str,
+        node: str,
+        store: FederationStore,
+        history: LocalHistory,
+        *,
+        boottime: Callable[[], float] = boottime_seconds,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``boottime`` returns seconds; ``sleep`` waits for seconds."""
+        self._timing = Timing.of(federation.failover.detection_time_seconds)
+        self._bootstrap = next((each.name for each in federation.clusters if each.role == "primary"), None)
+        self._cluster = cluster
+        self._node = node
+        self._store = store
+        self._history = history
+        self._boottime = boottime
+        self._sleep = sleep
+        self._standstill = Standstill()
+        self._holder: RoleRecord | None = None
+        self._sent: RoleRecord | None = None
+        self._lease: Lease | None = None
+        self._problem: str | None = "the federation store was not asked yet"
+        self._refused = False
+
+    def epoch(self) -> int:
+        """Return the epoch in which this node may write now; raises NotPrimary or DeadlinePassed."""
+        lease = self._lease
+        if lease is None:
+            holder = self._holder
+            if holder is not None and holder.cluster == self._cluster:
+                raise DeadlinePassed
+            raise NotPrimary(holder.cluster if holder else None)
+        if self._boottime() >= lease.deadline:
+            raise DeadlinePassed
+        return lease.epoch
+
+    def holder(self) -> RoleRecord | None:
+        """Return the newest role record seen, None before the first one."""
+        return self._holder
+
+    def is_primary(self) -> bool:
+        """Whether this node may write at this moment."""
+        try:
+            self.epoch()
+        except WriteRefused:
+            return False
+        return True
+
+    def remaining_seconds(self) -> float:
+        """Return for how long this node may still write without another renewal; 0.0 when it may not."""
+        lease = self._lease
+        return 0.0 if lease is None else max(0.0, lease.deadline - self._boottime())
+
+    def problem(self) -> str | None:
+        """Return why the role is not as it should be, None when all is well."""
+        return self._problem
+
+    def refused(self) -> bool:
+        """Whether store and data contradict each other, so that this node must not serve (state ``refused``)."""
+        return self._refused
+
+    async def run(self) -> None:
+        """Keep the role until cancelled. Raises StoreDamaged when the local data cannot be read at all."""
+        while True:
+            await self.step()
+            await self._sleep(self._timing.renew_interval)
+
+    async def step(self) -> None:
+        """Read the record, decide and act once."""
+        try:
+            await self._step()
+        except StoreDamaged:
+            raise
+        except (FederationStoreError, records.DamagedRecord) as fault:
+            self._report(str(fault))
+        except StoreError as fault:
+            self._report(f"the local data cannot be asked: {fault}")
+
+    async def _step(self) -> None:
+        while True:
+            view = await self._look()
+            action = decide(view, self._timing)
+            await self._act(action)
+            if not isinstance(action, Bootstrap | Claim):
+                return
+
+    async def _look(self) -> View:
+        sent_at = self._boottime()
+        versioned = await self._store.get(records.ROLE)
+        record = records.decode_role(versioned.value) if versioned else None
+        still = self._standstill.observe(record, sent_at=sent_at, received_at=self._boottime())
+        self._take_note(record)
+        epoch = await self._history.epoch()
+        position = await self._history.position()
+        return View(
+            cluster=self._cluster,
+            node=self._node,
+            bootstrap=self._bootstrap,
+            record=record,
+            version=versioned.version if versioned else None,
+            still_seconds=still,
+            sent=self._sent,
+            local_epoch=epoch,
+            local_position=position,
+            elsewhere=await self._elsewhere() if record is None and epoch is None else None,
+        )
+
+    async def _elsewhere(self) -> str | None:
+        """Return the name of another cluster that reports history, if there is one."""
+        reports = await self._store.list(records.MEMBERS)
+        return next((name for name in map(_name_with_history, reports, reports.values()) if name), None)
+
+    def _take_note(self, record: RoleRecord | None) -> None:
+        if record is not None:
+            self._holder = record
+        if record is None or record.cluster != self._cluster or (self._lease and self._lease.epoch != record.epoch):
+            self._lease = None
+
+    async def _act(self, action: Action) -> None:
+        self._refused = isinstance(action, Refuse)
+        match action:
+            case Bootstrap(record):
+                _log.info("bootstrap: taking the first role record for %s", record.cluster)
+                await self._store.swap(records.ROLE, records.encode(record), expected=None)
+            case Claim(epoch):
+                _log.info("claiming epoch %d in the local data", epoch)
+                await self._history.claim(epoch)
+            case Renew(record, expected):
+                await self._renew(record, expected)
+            case StepDown():
+                self._report(None)
+            case Wait(reason):
+                self._report(reason)
+            case Refuse(problem):
+                self._lease = None
+                self._report(problem)
+
+    async def _renew(self, record: RoleRecord, expected: int) -> None:
+        self._sent = record
+        sent_at = self._boottime()
+        if await self._store.swap(records.ROLE, records.encode(record), expected=expected):
+            self._holder = record
+            self._lease = Lease(record.epoch, self._timing.deadline(sent_at))
+            self._report(None)
+
+    def _report(self, problem: str | None) -> None:
+        if problem == self._problem:
+            return
+        self._problem = problem
+        if problem is None:
+            _log.info("role: %s", self._holder)
+        else:
+            _log.warning("role: %s", problem)
+
+
+def _name_with_history(key: str, stored: Versioned) -> str | None:
+    report = records.decode_report(key, stored.value)
+    return report.cluster if report.epoch > 0 or report.position != ORIGIN else None

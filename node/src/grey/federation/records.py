@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the federation's records stand in its store, and how they are written (JSON).
+
+================== =====================================================================
+``role``           who is the primary (RoleRecord)
+``members/NAME``   what the cluster says of itself about once a second (MemberReport)
+``clusters/NAME``  whose data the cluster holds (``grey.federation.registry``)
+================== =====================================================================
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from grey.federation.interface import MemberReport, RoleRecord
+
+ROLE = "role"
+MEMBERS = "members/"
+CLUSTERS = "clusters/"
+
+_encoder = msgspec.json.Encoder()
+_role = msgspec.json.Decoder(RoleRecord)
+_report = msgspec.json.Decoder(MemberReport)
+
+
+class DamagedRecord(Exception):
+    """A record of the federation store cannot be read; the message names the key and the fault."""
+
+    def __init__(self, key: str, fault: Exception) -> None:
+        super().__init__(f"the record {key!r} in the federation store cannot be read: {fault}")
+
+
+def member_key(cluster: str) -> str:
+    """Return where a cluster's report stands."""
+    return MEMBERS + cluster
+
+
+def cluster_key(cluster: str) -> str:
+    """Return where a cluster's data is registered."""
+    return CLUSTERS + cluster
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """Return the stored form of a record."""
+    return _encoder.encode(record)
+
+
+def decode_role(data: bytes) -> RoleRecord:
+    """Read a role record; raises DamagedRecord."""
+    try:
+        return _role.decode(data)
+    except msgspec.DecodeError as fault:
+        raise DamagedRecord(ROLE, fault) from fault
+
+
+def decode_report(key: str, data: bytes) -> MemberReport:
+    """Read the report that stands at ``key``; raises DamagedRecord."""
+    try:
+        return _report.decode(data)
+    except msgspec.DecodeError as fault:
+        raise DamagedRecord(key, fault) from fault

@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The decisions about the role, without a clock, a network or a store of their own (design, section 5).
+
+A role record is changed by compare-and-swap only, and a counter that is 0 says that its epoch was given but
+never used: the holder first makes the epoch durable in its own data (claim), then renews the counter, and
+only a renewal gives it a deadline. So an interrupted bootstrap or promotion can be told from lost data.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from grey.federation.interface import RoleRecord
+from grey.record.position import ORIGIN, Position
+
+FIRST_EPOCH = 1
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """The times that follow from ``detection_time``, in seconds of CLOCK_BOOTTIME.
+
+    The margin covers clocks that run at different speeds; the renewal interval lets several renewals fail
+    before the deadline; ``inherit_after`` is when another node of the holding cluster goes on renewing.
+    """
+
+    detection: float
+    margin: float
+    renew_interval: float
+    inherit_after: float
+    store_timeout: float
+
+    @classmethod
+    def of(cls, detection_seconds: float) -> Timing:
+        """Return the times for a ``failover.detection_time``."""
+        return cls(
+            detection=detection_seconds,
+            margin=min(max(0.05 * detection_seconds, 0.05), detection_seconds / 4),
+            renew_interval=min(1.0, detection_seconds / 10),
+            inherit_after=detection_seconds / 3,
+            store_timeout=min(5.0, detection_seconds / 4),
+        )
+
+    def deadline(self, sent_at: float) -> float:
+        """Return until when a renewal holds that was sent at ``sent_at``."""
+        return sent_at + self.detection - self.margin
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to write in ``epoch`` before ``deadline`` (CLOCK_BOOTTIME seconds)."""
+
+    epoch: int
+    deadline: float
+
+
+class Standstill:
+    """Measures on the own clock how long the role record has not changed.
+
+    Both ends are taken so that the answer is never too long: from when an answer came, to when a later
+    question was sent.
+    """
+
+    def __init__(self) -> None:
+        self._record: RoleRecord | None = None
+        self._since = 0.0
+
+    def observe(self, record: RoleRecord | None, *, sent_at: float, received_at: float) -> float:
+        """Take note of what a read returned; return for how many seconds it surely stood still."""
+        if record != self._record:
+            self._record = record
+            self._since = received_at
+        return max(0.0, sent_at - self._since)
+
+
+class View(msgspec.Struct, frozen=True):
+    """All that a decision rests on.
+
+    ``bootstrap`` is the name of the cluster that the federation file calls primary. ``sent`` is the newest
+    record that this process tried to write. ``elsewhere`` names another cluster that reports history.
+    """
+
+    cluster: str
+    node: str
+    bootstrap: str | None
+    record: RoleRecord | None
+    version: int | None
+    still_seconds: float
+    sent: RoleRecord | None
+    local_epoch: int | None
+    local_position: Position
+    elsewhere: str | None = None
+
+
+class Bootstrap(msgspec.Struct, frozen=True):
+    """Create the first role record."""
+
+    record: RoleRecord
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Make the record's epoch durable in the local data, then look again."""
+
+    epoch: int
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """Swap ``record`` in where version ``expected`` stands."""
+
+    record: RoleRecord
+    expected: int
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing to do yet; the reason is for people."""
+
+    reason: str
+
+
+class StepDown(msgspec.Struct, frozen=True):
+    """Another cluster holds the role."""
+
+    record: RoleRecord
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Store and data contradict each other: write nothing until somebody has looked."""
+
+    problem: str
+
+
+Action: TypeAlias = Bootstrap | Claim | Renew | Wait | StepDown | Refuse
+
+
+def decide(view: View, timing: Timing) -> Action:
+    """Say what this node does about the role."""
+    local_epoch = max(view.local_epoch or 0, view.local_position.epoch)
+    empty = view.local_epoch is None and view.local_position == ORIGIN
+    if view.record is None or view.version is None:
+        return _without_record(view, empty=empty)
+    record = view.record
+    if local_epoch > record.epoch:
+        return Refuse(
+            f"the data of {view.cluster} is of epoch {local_epoch}, but the role record in the federation store "
+            f"says epoch {record.epoch} ({record.cluster}): the federation store is older than the data. "
+            "Restore the newer federation store, or recover the quorum explicitly"
+        )
+    if record.cluster != view.cluster:
+        return StepDown(record)
+    if view.still_seconds < timing.inherit_after and _renewed_elsewhere(view, record):
+        return Wait(f"node {record.node} renews the role of {record.cluster}")
+    return _held(view, record, empty=empty)
+
+
+def _without_record(view: View, *, empty: bool) -> Action:
+    if not empty:
+        return Refuse(
+            f"the federation store holds no role record, but the data of {view.cluster} has history "
+            f"(position {view.local_position}): the federation store was lost or is another one. "
+            "Restore it from a backup, or check federation_store.endpoints in the node's file"
+        )
+    if view.bootstrap != view.cluster:
+        return Wait(f"no cluster has the role yet; the first primary is to be {view.bootstrap or 'unknown'}")
+    if view.elsewhere is not None:
+        return Refuse(
+            f"neither the federation store nor {view.cluster} holds history, but {view.elsewhere} reports some: "
+            f"starting anew would leave its records behind. Restore the data of {view.cluster} or the federation store"
+        )
+    return Bootstrap(RoleRecord(view.cluster, FIRST_EPOCH, 0, view.node))
+
+
+def _renewed_elsewhere(view: View, record: RoleRecord) -> bool:
+    """Whether another node, or another process under this node's name, is the one that renews."""
+    if record.node != view.node:
+        return True
+    sent = view.sent
+    return sent is not None and sent.epoch == record.epoch and record.counter > sent.counter
+
+
+def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
+    """Decide as the cluster that the record names."""
+    if view.local_epoch == record.epoch:
+        renewed = msgspec.structs.replace(record, counter=record.counter + 1, node=view.node)
+        return Renew(renewed, view.version or 0)
+    unused = record.counter == 0 and view.local_position.epoch < record.epoch
+    if unused and empty == (record.epoch == FIRST_EPOCH):
+        return Claim(record.epoch)
+    found = "is empty" if empty else f"was never primary in it (position {view.local_position})"
+    return Refuse(
+        f"the role record names {view.cluster} as the primary of epoch {record.epoch}, but the data here {found}: "
+        "data was lost or replaced. Restore the data folder, or promote another cluster"
+    )

@@ -60,6 +60,13 @@ class Cluster(msgspec.Struct, frozen=True):
         return "read-only" in self.capabilities
 
 
+class Witness(msgspec.Struct, frozen=True):
+    """A voter of the federation store that holds no data; ``endpoint`` is its member's client endpoint."""
+
+    name: str
+    endpoint: Endpoint
+
+
 class ConflictRule(msgspec.Struct, frozen=True):
     """How conflicts of the keys that match ``pattern`` are resolved."""
 
@@ -86,13 +93,17 @@ class Replication(msgspec.Struct, frozen=True):
 
 
 class Failover(msgspec.Struct, frozen=True):
-    """When and how another cluster becomes the primary."""
+    """When and how another cluster becomes the primary.
+
+    ``dns_record`` is the name that follows the primary, None when the edges' ``parent_cluster`` says it.
+    """
 
     auto_failover: bool
     detection_time_seconds: float
     promotion_timeout_seconds: float
     min_insync_replicas: int
     max_lag_seconds: float
+    dns_record: str | None = None
 
 
 class Security(msgspec.Struct, frozen=True):
@@ -115,6 +126,7 @@ class Federation(msgspec.Struct, frozen=True):
     failover: Failover
     security: Security
     max_clock_offset_seconds: float
+    witnesses: tuple[Witness, ...] = ()
 
     def cluster(self, name: str) -> Cluster | None:
         """Return the cluster of this name."""

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's file (``docs/reference/node-file.md``): what one host runs, and where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from grey.config import schema, values, yamlfile
+from grey.config.errors import ConfigError, Fault
+from grey.config.model import Endpoint, TlsFiles
+from grey.config.yamlfile import Document
+
+SCHEMA = "node_schema.json"
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """The node's own address and its three ports."""
+
+    address: str
+    api: int
+    control: int
+    metrics: int
+
+
+class DataStore(msgspec.Struct, frozen=True):
+    """The engine under the cluster's data."""
+
+    engine: Literal["sqlite"]
+
+
+class StoreMember(msgspec.Struct, frozen=True):
+    """The member of the federation store that runs beside greyd. Paths are absolute."""
+
+    name: str
+    etcd: str
+    config_file: str
+    data_dir: str
+    marker_file: str
+
+
+class FederationStoreAccess(msgspec.Struct, frozen=True):
+    """How this node reaches the federation store; ``member`` is None where none runs beside it."""
+
+    endpoints: tuple[Endpoint, ...]
+    tls: TlsFiles
+    member: StoreMember | None
+
+
+class NodeFile(msgspec.Struct, frozen=True):
+    """A whole node's file. ``names`` maps host names in small letters to addresses; paths are absolute.
+
+    ``federation_store`` is None on a node that reaches the store through the control plane only.
+    """
+
+    mode: Literal["cluster"]
+    name: str
+    cluster: str
+    federation_file: str
+    identity_file: str
+    data_dir: str
+    store: DataStore
+    listen: Listen
+    tls: TlsFiles
+    names: dict[str, tuple[str, ...]]
+    federation_store: FederationStoreAccess | None
+
+
+def load(path: str | Path) -> NodeFile:
+    """Read a node's file and check all of it. Raises ConfigError with everything that is wrong."""
+    document = yamlfile.load(path)
+    schema.check(document, SCHEMA)
+    plain = schema.filled(document.data, SCHEMA)["node"]
+    faults = [*_doubled_ports(plain, document), *_doubled_paths(plain, document)]
+    if faults:
+        raise ConfigError(faults)
+    return NodeFile(
+        mode=plain["mode"],
+        name=plain["name"],
+        cluster=plain["cluster"],
+        federation_file=plain["federation_file"],
+        identity_file=plain["identity_file"],
+        data_dir=plain["data_dir"],
+        store=DataStore(**plain["store"]),
+        listen=Listen(**plain["listen"]),
+        tls=TlsFiles(**plain["tls"]),
+        names=read_names(plain["names"]),
+        federation_store=_access(plain.get("federation_store")),
+    )
+
+
+def read_names(plain: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    """Return a checked map of names in the form that resolvers take."""
+    return {values.host(name): tuple(map(values.address, addresses)) for name, addresses in plain.items()}
+
+
+def _access(plain: dict[str, Any] | None) -> FederationStoreAccess | None:
+    if plain is None:
+        return None
+    return FederationStoreAccess(
+        endpoints=tuple(map(values.endpoint, plain["endpoints"])),
+        tls=TlsFiles(**plain["tls"]),
+        member=StoreMember(**plain["member"]) if "member" in plain else None,
+    )
+
+
+def _doubled_ports(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
+    seen: dict[int, str] = {}
+    for key in ("api", "control", "metrics"):
+        port = plain["listen"][key]
+        if port in seen:
+            hint = "give each its own port"
+            yield document.fault(("node", "listen", key), f"port {port} is that of {seen[port]}", hint)
+        seen.setdefault(port, key)
+
+
+def _doubled_paths(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
+    """The identity and the marker outlive the data on purpose, so they are not kept inside of it."""
+    member = plain.get("federation_store", {}).get("member")
+    pairs = [(("node", "identity_file"), plain["identity_file"], "data_dir", plain["data_dir"])]
+    if member:
+        here = ("node", "federation_store", "member")
+        pairs += [
+            ((*here, "marker_file"), member["marker_file"], "data_dir", member["data_dir"]),
+            ((*here, "data_dir"), f"{member['data_dir']}/", "node.data_dir", plain["data_dir"]),
+        ]
+    for path, inner, name, outer in pairs:
+        if inner.startswith(f"{outer}/"):
+            yield document.fault(
+                path, f"expected a path outside of {name}, which is {outer}", "keep them apart"
+            )

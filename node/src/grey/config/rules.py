@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules of a federation file that a schema cannot say.
+
+Each rule is a function of the federation as it was read and of the document that it was read from; it
+yields what is wrong. ``broken`` asks them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from grey.config.errors import Fault, quoted
+from grey.config.model import Cluster, Federation
+from grey.config.values import MTLS_ALWAYS
+from grey.config.voters import ENOUGH_VOTERS, MAX_VOTERS
+from grey.config.yamlfile import Document, KeyPath, dotted
+from grey.link.names import NamePatterns
+
+METRICS_PORT = 9090
+"""Where every node serves metrics and health."""
+
+Rule = Callable[[Federation, Document], Iterator[Fault]]
+
+_CLUSTERS = ("federation", "clusters")
+_WITNESSES = ("federation", "witnesses")
+_FAILOVER = ("federation", "failover")
+
+
+def broken(federation: Federation, document: Document) -> list[Fault]:
+    """Return everything in which a federation breaks the rules."""
+    return [fault for rule in RULES for fault in rule(federation, document)]
+
+
+def group(cluster: str) -> str:
+    """Return the inventory group of a cluster's hosts."""
+    return "cluster_" + re.sub(r"[^A-Za-z0-9]", "_", cluster)
+
+
+def replicas(clusters: Sequence[Cluster]) -> int:
+    """Return how many clusters receive what another one writes: all but the (lead) primary."""
+    return max(0, len(clusters) - 1)
+
+
+def doubled_replication(document: Document) -> Iterator[Fault]:
+    """A key of ``replication`` stands at the top level or in the federation, not in both."""
+    for key in document.data.get("replication", {}):
+        other = ("federation", "replication", key)
+        if document.has(*other):
+            message = f"the same key is in {dotted(other)}, line {document.line(other)}"
+            yield document.fault(("replication", key), message, "keep one of the two")
+
+
+def one_primary(federation: Federation, document: Document) -> Iterator[Fault]:
+    """Active-passive and hub-spoke have exactly one primary, active-active has at least one."""
+    primaries = [index for index, cluster in enumerate(federation.clusters) if cluster.role == "primary"]
+    if not primaries:
+        hint = "give the cluster that takes the writes role: primary"
+        yield document.fault(_CLUSTERS, "expected a primary, found only replicas", hint)
+    if federation.topology == "active-active":
+        return
+    for index in primaries[1:]:
+        first = federation.clusters[primaries[0]].name
+        message = f"expected one primary in {federation.topology}, found another one: {first} is the primary"
+        yield document.fault((*_CLUSTERS, index, "role"), message, "write role: replica")
+
+
+def unique_names(federation: Federation, document: Document) -> Iterator[Fault]:
+    """Names are unique, also as inventory groups, witnesses included."""
+    seen: dict[str, str] = {}
+    for path, name in _named(federation):
+        if other := seen.get(group(name)):
+            hint = "names must differ in more than - _ and ." if other != name else "give it another name"
+            yield document.fault((*path, "name"), f"the name {name} is taken by {other}", hint)
+        seen.setdefault(group(name), name)
+
+
+def distinct_hosts(federation: Federation, document: Document) -> Iterator[Fault]:
+    """No two clusters share a host: every node listens on the same control and metrics ports."""
+    seen: dict[str, tuple[str, int]] = {}
+    port = federation.control_plane.endpoint.port
+    entries = [((*_CLUSTERS, index), cluster) for index, cluster in enumerate(federation.clusters)]
+    others = [((*_WITNESSES, index), witness) for index, witness in enumerate(federation.witnesses)]
+    for path, entry in [*entries, *others]:
+        host = entry.endpoint.host
+        if host in seen:
+            name, other_port = seen[host]
+            if other_port == entry.endpoint.port:
+                message = f"the endpoint {entry.endpoint} is that of {name}"
+            elif path[:2] == _WITNESSES:
+                message = f"the witness shares the host {host} with {name} and would fail with it"
+            else:
+                message = f"the host {host} is that of {name}, and both would listen on port {port}"
+            yield document.fault((*path, "endpoint"), message, "give each its own host name")
+        seen.setdefault(host, (entry.name, entry.endpoint.port))
+
+
+def distinct_ports(federation: Federation, document: Document) -> Iterator[Fault]:
+    """On one host the key-value API, the control plane and the metrics have three different ports."""
+    control = federation.control_plane.endpoint.port
+    if control == METRICS_PORT:
+        path = ("federation", "control_plane", "endpoint")
+        yield document.fault(path, f"port {METRICS_PORT} serves the metrics of every node", "use 8443")
+    taken = {METRICS_PORT: "the metrics", control: "the control plane"}
+    for index, cluster in enumerate(federation.clusters):
+        if what := taken.get(cluster.endpoint.port):
+            message = f"port {cluster.endpoint.port} serves {what} of every node"
+            yield document.fault(
+                (*_CLUSTERS, index, "endpoint"), message, "use another port, for example 8080"
+            )
+
+
+def has_domain(federation: Federation, document: Document) -> Iterator[Fault]:
+    """The domain is given, or the control plane's host has one."""
+    host = federation.control_plane.endpoint.host
+    if document.has("federation", "domain"):
+        return
+    if not federation.domain or ":" in host or host.rpartition(".")[2].isdigit():
+        message = f"the key is missing, and the control plane's host {host} has no domain to take"
+        yield document.fault(("federation", "domain"), message, "add it, for example domain: grey.internal")
+
+
+def mutual_tls(federation: Federation, document: Document) -> Iterator[Fault]:  # noqa: ARG001
+    """Neither mTLS nor the check of the peer can be switched off."""
+    security = document.data.get("security", {})
+    for block, key in (("mtls", "enabled"), ("cluster_auth", "verify_peer")):
+        if security.get(block, {}).get(key) is False:
+            message = f"expected true, found false: {MTLS_ALWAYS}"
+            yield document.fault(("security", block, key), message, "remove the key or write true")
+
+
+def admitted(federation: Federation, document: Document) -> Iterator[Fault]:
+    """The control plane admits every cluster of the file."""
+    path = ("security", "cluster_auth", "allowed_clusters")
+    patterns = NamePatterns(federation.security.allowed_clusters)
+    for cluster in federation.clusters:
+        identity = federation.identity(cluster.name)
+        if not patterns.match(identity):
+            yield document.fault(path, f"the cluster {cluster.name} is not admitted", f"add CN={identity}")
+
+
+def primary_writes(federation: Federation, document: Document) -> Iterator[Fault]:
+    """A primary is not read-only."""
+    for index, cluster in enumerate(federation.clusters):
+        if cluster.role == "primary" and cluster.read_only:
+            message = f"the primary {cluster.name} cannot be read-only"
+            yield document.fault((*_CLUSTERS, index, "capabilities"), message, "remove read-only")
+
+
+def successor(federation: Federation, document: Document) -> Iterator[Fault]:
+    """Automatic failover has somebody to promote."""
+    others = [cluster for cluster in federation.clusters if cluster.role == "replica" or _multi(federation)]
+    if federation.failover.auto_failover and not any(not cluster.read_only for cluster in others):
+        message = "expected a replica that can be promoted, found none without read-only"
+        hint = "add one, or write auto_failover: false"
+        yield document.fault((*_FAILOVER, "auto_failover"), message, hint)
+
+
+def voter_count(federation: Federation, document: Document) -> Iterator[Fault]:
+    """There are 1 to 7 voters, and with automatic failover enough to lose one."""
+    clusters = [cluster.name for cluster in federation.clusters if cluster.voter]
+    count = len(clusters) + len(federation.witnesses)
+    if not clusters:
+        yield document.fault(_CLUSTERS, "expected a cluster that votes, found none", "remove voter: false")
+    elif count > MAX_VOTERS:
+        message = f"expected at most {MAX_VOTERS} voters, found {count}"
+        yield document.fault(_CLUSTERS, message, "write voter: false for some, or name fewer witnesses")
+    elif federation.failover.auto_failover and count < ENOUGH_VOTERS:
+        message = f"expected at least {ENOUGH_VOTERS} voters, so that a majority survives one; found {count}"
+        hint = "add a witness in federation.witnesses, or write auto_failover: false"
+        yield document.fault((*_FAILOVER, "auto_failover"), message, hint)
+
+
+def reachable_replicas(federation: Federation, document: Document) -> Iterator[Fault]:
+    """``min_insync_replicas`` can be met, and means something in semi-sync."""
+    path = (*_FAILOVER, "min_insync_replicas")
+    wanted = federation.failover.min_insync_replicas
+    there = replicas(federation.clusters)
+    if wanted > there:
+        message = f"expected at most {there} (the number of replicas), found {wanted}"
+        yield document.fault(path, message, "lower it or add a replica")
+    if wanted < 1 and federation.replication.mode == "semi-sync":
+        message = f"expected at least 1 in mode semi-sync, found {wanted}"
+        yield document.fault(path, message, "write 1, or mode: async")
+
+
+def sane_durations(federation: Federation, document: Document) -> Iterator[Fault]:
+    """Durations are neither too short to work nor so long that a unit must be wrong."""
+    failover = federation.failover
+    interval = _replication(document, "interval")
+    for path, seconds, low, high in (
+        (interval, federation.replication.interval_seconds, "1ms", "1m"),
+        ((*_FAILOVER, "detection_time"), failover.detection_time_seconds, "1s", "1h"),
+        ((*_FAILOVER, "promotion_timeout"), failover.promotion_timeout_seconds, "1s", "1h"),
+        (("federation", "max_clock_offset"), federation.max_clock_offset_seconds, "1ms", "1m"),
+        (
+            ("security", "mtls", "cert_rotation_interval"),
+            federation.security.cert_rotation_interval_seconds,
+            "1m",
+            "365d",
+        ),
+    ):
+        if not _LIMITS[low] <= seconds <= _LIMITS[high]:
+            yield document.fault(path, f"expected {low} to {high}, found {_written(document, path)}", "")
+    if federation.replication.interval_seconds > failover.max_lag_seconds:
+        key = "max_lag" if document.has(*_FAILOVER, "max_lag") else "detection_time"
+        message = f"expected at least replication.interval, found {_written(document, (*_FAILOVER, key))}"
+        yield document.fault((*_FAILOVER, key), message, "no replica could keep up: make it longer")
+
+
+_LIMITS = {"1ms": 0.001, "1s": 1.0, "1m": 60.0, "1h": 3600.0, "365d": 365 * 86400.0}
+
+
+def conflict_rules(federation: Federation, document: Document) -> Iterator[Fault]:
+    """Strategies have what they need and nothing else."""
+    path = _replication(document, "conflict_resolution")
+    resolution = federation.replication.conflict_resolution
+    if resolution.default in _NEEDS:
+        need = _NEEDS[resolution.default]
+        where = (*path, "default") if document.has(*path, "default") else path
+        hint = f'write rules: with pattern: "*", strategy: {resolution.default} and {need}'
+        yield document.fault(where, f"{resolution.default} needs a {need}, which a rule has", hint)
+    for index, rule in enumerate(resolution.rules):
+        here = (*path, "rules", index)
+        for strategy, need in _NEEDS.items():
+            given = getattr(rule, need) is not None
+            if rule.strategy == strategy and not given:
+                yield document.fault(
+                    (*here, need), f"the key is missing: {strategy} needs it", _EXAMPLES[need]
+                )
+            if rule.strategy != strategy and given:
+                message = f"the strategy {rule.strategy} takes no {need}"
+                yield document.fault((*here, need), message, f"remove it, or write strategy: {strategy}")
+
+
+_NEEDS = {"crdt-merge": "crdt_type", "custom": "handler"}
+_EXAMPLES = {
+    "crdt_type": "add it: crdt_type: g-counter",
+    "handler": "add it, for example handler: /opt/grey/conflict-resolver.wasm",
+}
+
+RULES: tuple[Rule, ...] = (
+    one_primary,
+    unique_names,
+    distinct_hosts,
+    distinct_ports,
+    has_domain,
+    mutual_tls,
+    admitted,
+    primary_writes,
+    successor,
+    voter_count,
+    reachable_replicas,
+    sane_durations,
+    conflict_rules,
+)
+
+
+def _named(federation: Federation) -> Iterator[tuple[KeyPath, str]]:
+    for index, cluster in enumerate(federation.clusters):
+        yield (*_CLUSTERS, index), cluster.name
+    for index, witness in enumerate(federation.witnesses):
+        yield (*_WITNESSES, index), witness.name
+
+
+def _multi(federation: Federation) -> bool:
+    return federation.topology == "active-active" and len(federation.clusters) > 1
+
+
+def _replication(document: Document, key: str) -> KeyPath:
+    top = ("replication", key)
+    return top if document.has(*top) else ("federation", "replication", key)
+
+
+def _written(document: Document, path: KeyPath) -> str:
+    """Return a duration as the file has it; rules on defaults never fail by themselves."""
+    value: object = document.data
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return quoted(value)

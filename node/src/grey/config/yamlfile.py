@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A YAML file as plain data, with the line of every key.
+
+Values are read as YAML 1.2 says (``yes`` and ``off`` are text). What two readers of YAML could take for
+different values is refused: duplicate keys, tags, merge keys, numbers such as 010 or 1e3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from grey.config.errors import ConfigError, Fault, quoted, shortened
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 50_000
+MAX_DEPTH = 32
+
+KeyPath = tuple[str | int, ...]
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,14})\.[0-9]{1,15}")
+_OTHER_NUMBER = re.compile(
+    r"[-+]?([0-9]+|0[xob][0-9a-f_]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]+)?|\.inf|\.nan)|\.nan",
+    re.IGNORECASE,
+)
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+}
+_BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+
+
+class Document(msgspec.Struct, frozen=True):
+    """The data of a file; ``lines`` has the line (from 1) of every key path. Anchors are expanded."""
+
+    file: str
+    data: dict[str, Any]
+    lines: dict[KeyPath, int]
+
+    def line(self, path: Sequence[str | int]) -> int:
+        """Return the line of a key, or of the nearest key above it that is in the file."""
+        path = tuple(path)
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def fault(self, path: Sequence[str | int], message: str, hint: str) -> Fault:
+        """Return what is wrong with the value of a key."""
+        return Fault(self.file, self.line(path), dotted(path), message, hint)
+
+    def has(self, *path: str | int) -> bool:
+        """Whether the file has this key."""
+        return path in self.lines
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Write a key path the way people do: ``federation.clusters[1].role``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[\w-]+", part):
+            text += f".{part}" if text else part
+        else:
+            text += f'["{shortened(part)}"]'
+    return text
+
+
+def load(path: str | Path) -> Document:
+    """Read a file. Raises ConfigError when it cannot be read or is not one mapping in plain YAML."""
+    name = str(path).encode("utf-8", "backslashreplace").decode()
+    return parse(name, _read(name, Path(path)))
+
+
+def parse(name: str, content: bytes) -> Document:
+    """Read the content of a file called ``name``. Raises ConfigError."""
+    text = _decode(name, content)
+    _screen(name, text)
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except YAMLError as error:
+        raise ConfigError([_syntax(name, error)]) from None
+    if not isinstance(root, MappingNode):
+        line = 1 if root is None else root.start_mark.line + 1
+        raise _refused(
+            name, line, "expected a mapping of keys", "the file is empty or holds another kind of value"
+        )
+    reader = _Reader(name)
+    data = reader.value(root, (), MAX_DEPTH)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return Document(name, data, reader.lines)
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise _refused(name, 0, "no such file", "check the path") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _refused(name, 0, f"cannot be read: {reason}", "check the path and its permissions") from None
+    if len(content) > MAX_BYTES:
+        raise _refused(name, 0, "the file is larger than 1 MiB", "check the path")
+    return content
+
+
+def _decode(name: str, content: bytes) -> str:
+    hint = "save the file as UTF-8"
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            raise _refused(name, 1, f"expected UTF-8, found {encoding}", hint)
+    if b"\0" in content:
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        raise _refused(name, line, "found a NUL byte", f"{hint}, as text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        found = f"expected UTF-8, found the byte 0x{content[error.start]:02x}"
+        raise _refused(name, line, found, hint) from None
+
+
+def _screen(name: str, text: str) -> None:
+    """Refuse, before any tree is built, what has no place in these files."""
+    depth = documents = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            line = event.start_mark.line + 1
+            match type(event).__name__:
+                case "DocumentStartEvent":
+                    documents += 1
+                case "MappingStartEvent" | "SequenceStartEvent":
+                    depth += 1
+                case "MappingEndEvent" | "SequenceEndEvent":
+                    depth -= 1
+            if documents > 1:
+                raise _refused(name, line, "expected one document, found another one", "remove the line ---")
+            if depth > MAX_DEPTH:
+                raise _too_deep(name, line)
+            if tag := getattr(event, "tag", None):
+                message = f"the tag {shortened(str(tag))} is refused"
+                raise _refused(name, line, message, "write the plain value")
+    except YAMLError as error:
+        raise ConfigError([_syntax(name, error)]) from None
+
+
+class _Reader:
+    """Turns nodes into values and collects lines and faults on the way."""
+
+    def __init__(self, file: str) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self.faults: list[Fault] = []
+        self._file = file
+        self._values = 0
+
+    def value(self, node: Node, path: KeyPath, levels: int) -> Any:
+        self._values += 1
+        line = node.start_mark.line + 1
+        if self._values > MAX_VALUES:
+            message = f"more than {MAX_VALUES} values, anchors expanded"
+            raise ConfigError([*self.faults, Fault(self._file, line, "", message, "write what is meant")])
+        if levels < 0:
+            raise _too_deep(self._file, line)
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path, levels)
+        if isinstance(node, SequenceNode):
+            return [self._item(item, (*path, index), levels) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: MappingNode, path: KeyPath, levels: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = self._scalar(key_node, path) if isinstance(key_node, ScalarNode) else key_node
+            if not isinstance(key, str):
+                self._fault(line, path, f"expected a text as key, found {quoted(key)}", "put it in quotes")
+                continue
+            here = (*path, key)
+            if key == "<<" and key_node.style is None:
+                self._fault(
+                    line,
+                    here,
+                    "merge keys are refused",
+                    "write the keys out, or use an anchor for a whole value",
+                )
+            elif key in result:
+                self._fault(
+                    line, here, f"the key is already in line {self.lines[here]}", "keep one of the two"
+                )
+            else:
+                self.lines[here] = line
+                result[key] = self.value(value_node, here, levels - 1)
+        return result
+
+    def _item(self, node: Node, path: KeyPath, levels: int) -> Any:
+        self.lines[path] = node.start_mark.line + 1
+        return self.value(node, path, levels - 1)
+
+    def _scalar(self, node: ScalarNode, path: KeyPath) -> str | int | float | bool | None:
+        text: str = node.value
+        line = node.start_mark.line + 1
+        if not text.isprintable():
+            self._fault(
+                line, path, "the value has line breaks or unprintable characters", "write it in one line"
+            )
+            return ""
+        if node.style is not None:
+            return text
+        if text in _WORDS:
+            return _WORDS[text]
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _DECIMAL.fullmatch(text):
+            return float(text)
+        if _OTHER_NUMBER.fullmatch(text):
+            hint = "write a plain decimal number, or quotes around a text"
+            self._fault(line, path, f"YAML readers do not agree on the number {shortened(text)}", hint)
+        return text
+
+    def _fault(self, line: int, path: KeyPath, message: str, hint: str) -> None:
+        self.faults.append(Fault(self._file, line, dotted(path), message, hint))
+
+
+def _syntax(name: str, error: YAMLError) -> Fault:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = error.problem if isinstance(error, MarkedYAMLError) else getattr(error, "reason", None)
+    message = " ".join(str(problem or error).split())
+    return Fault(
+        name,
+        0 if mark is None else mark.line + 1,
+        "",
+        f"not valid YAML: {message}",
+        "correct the line or the one before",
+    )
+
+
+def _too_deep(name: str, line: int) -> ConfigError:
+    message = f"values are nested deeper than {MAX_DEPTH} levels"
+    return _refused(
+        name, line, message, "look for an anchor that holds itself, or for brackets that do not end"
+    )
+
+
+def _refused(name: str, line: int, message: str, hint: str) -> ConfigError:
+    return ConfigError([Fault(name, line, "", message, hint)])

@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running grey-ctl, greyd and their like, and reading the JSON they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
+
+_KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    command: tuple[str, ...]
+    code: int
+    output: str
+    errors: str
+
+    def json(self) -> Any:
+        """Return the JSON on standard output. Fails with what was printed instead."""
+        try:
+            return json.loads(self.output)
+        except ValueError:
+            raise GreyError(
+                f"{shlex.join(self.command)}: wanted JSON on standard output, found (exit {self.code}): "
+                f"{self.said()}"
+            ) from None
+
+    def said(self) -> str:
+        """Return the end of what the command printed, its errors first."""
+        text = "\n".join(part.strip() for part in (self.errors, self.output) if part.strip())
+        return text[-2000:] or "nothing"
+
+
+def run(
+    command: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None
+) -> Answer:
+    """Run a command to its end. Fails when it cannot be started or takes longer than allowed."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    try:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=timeout_seconds,
+            env={**kept, **(environment or {})},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise GreyError(
+            f"{shlex.join(command)}: wanted an answer within {timeout_seconds:g} s, found none; "
+            f"it had printed: {_text(error.stderr or error.stdout).strip()[-2000:] or 'nothing'}"
+        ) from None
+    except OSError as error:
+        raise GreyError(
+            f"{command[0]}: wanted a program that can be started, found: {error.strerror}; "
+            "check the path and that the node is installed"
+        ) from error
+    return Answer(tuple(command), done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")

@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host must offer before anything on it is touched."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.grey.distributed.plugins.module_utils import _processes
+from ansible_collections.grey.distributed.plugins.module_utils._command import run
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
+
+ARCHITECTURES = ("x86_64", "aarch64")
+# The kernel takes 107 bytes; supervisord first binds PATH.PID, and a PID has up to seven digits.
+SOCKET_BYTES = 99
+_COMMAND_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A program that must run. ``minimum`` is the oldest version that will do, when that matters."""
+
+    path: str
+    arguments: tuple[str, ...]
+    minimum: str | None = None
+
+
+def port_faults(address: str, ports: Iterable[tuple[int, str]], instance: str) -> list[str]:
+    """Say which ports cannot be had on an address, and who holds them. Those of the instance itself are fine."""
+    wanted = dict(ports)
+    unusable = _address_fault(address)
+    if unusable is not None:
+        return [unusable]
+    faults = []
+    for held in _processes.listeners(wanted):
+        if held.address not in (address, "0.0.0.0", "::", f"::ffff:{address}"):
+            continue
+        owner = held.process
+        if owner is not None:
+            marks = _processes.environment(owner.pid) or {}
+            if marks.get(_processes.MARKER) == instance:
+                continue
+            who = f"process {owner.pid} ({owner.name})"
+            other = marks.get(_processes.MARKER)
+            if other is not None:
+                who += f" of the Grey deployment under {other}"
+            step = f"stop it (kill {owner.pid})" if other is None else "tear that deployment down"
+        else:
+            who, step = "a process of another user", f"find it as root with: ss -ltnp 'sport = :{held.port}'"
+        faults.append(
+            f"port {held.port} ({wanted[held.port]}): wanted it free on {address}, found {who} listening on "
+            f"{held.address}:{held.port}; {step} and run again"
+        )
+    return faults
+
+
+def socket_faults(paths: Iterable[str], hint: str) -> list[str]:
+    """Say which unix socket paths are longer than the kernel takes."""
+    return [
+        f"{path}: wanted a unix socket path of at most {SOCKET_BYTES} bytes, found {len(os.fsencode(path))}; {hint}"
+        for path in paths
+        if len(os.fsencode(path)) > SOCKET_BYTES
+    ]
+
+
+def path_faults(paths: Iterable[str]) -> list[str]:
+    """Say which paths hold characters that configuration files downstream cannot carry."""
+    return [
+        f"{path!r}: wanted a path of letters, digits and ._/@+,:=~- without spaces; choose another folder"
+        for path in paths
+        if not re.fullmatch(r"[\w./@+,:=~-]*", path)
+    ]
+
+
+def folder_faults(paths: Iterable[str]) -> list[str]:
+    """Say which folders could not be made or written."""
+    faults = []
+    for path in paths:
+        there = nearest(path)
+        if not there.is_dir():
+            faults.append(f"{path}: wanted a folder, found a file at {there}; move it away")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            faults.append(f"{path}: wanted a folder that can be written, found {there} closed to this user")
+    return faults
+
+
+def space_faults(path: str, wanted_bytes: int) -> list[str]:
+    """Say when a file system has too little room."""
+    there = nearest(path)
+    status = os.statvfs(there)
+    free = status.f_bavail * status.f_frsize
+    if free >= wanted_bytes:
+        return []
+    return [
+        f"{path}: wanted {wanted_bytes // 2**20} MiB free on the file system of {there}, found {free // 2**20} MiB; "
+        "make room"
+    ]
+
+
+def architecture_faults() -> list[str]:
+    """Say when the machine is of a kind that nothing is built for."""
+    found = platform.machine()
+    if found in ARCHITECTURES:
+        return []
+    return [f"architecture: wanted one of {', '.join(ARCHITECTURES)}, found {found}"]
+
+
+def binary_faults(binaries: Sequence[Binary]) -> tuple[list[str], dict[str, str]]:
+    """Run every program once, side by side; return the faults, and the versions found by path."""
+    faults: list[str] = []
+    versions: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=max(1, len(binaries))) as pool:
+        for binary, found in zip(binaries, pool.map(_version, binaries), strict=True):
+            if isinstance(found, GreyError):
+                faults.append(str(found))
+                continue
+            versions[binary.path] = found
+            if binary.minimum is not None and _numbers(found) < _numbers(binary.minimum):
+                faults.append(f"{binary.path}: wanted version {binary.minimum} or newer, found {found}; install a newer one")
+    return faults, versions
+
+
+def nearest(path: str) -> Path:
+    """Return the nearest part of a path that exists."""
+    there = Path(path)
+    while not there.exists():
+        there = there.parent
+    return there
+
+
+def _version(binary: Binary) -> str | GreyError:
+    try:
+        answer = run((binary.path, *binary.arguments), timeout_seconds=_COMMAND_SECONDS)
+    except GreyError as error:
+        return error
+    if answer.code != 0:
+        return GreyError(f"{binary.path}: wanted it to tell its version, found exit {answer.code}: {answer.said()}")
+    match = re.search(r"\d+(\.\d+)+", answer.output)
+    return match.group() if match else "unknown"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _address_fault(address: str) -> str | None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return f"address: wanted {address} on this host, found no interface that has it; check grey_address"
+            return f"address: wanted to listen on {address}, found: {error.strerror or error}; check grey_address"
+    return None

@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The processes of this host as /proc shows them: whose they are, who listens where, and how to end them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+MARKER = "GREY_INSTANCE"
+_LISTENING = "0A"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process. ``name`` is the kernel's short name of it."""
+
+    pid: int
+    parent: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening TCP socket; ``process`` is None when the owner may not be seen."""
+
+    address: str
+    port: int
+    process: Process | None
+
+
+def environment(pid: int) -> dict[str, str] | None:
+    """Return the environment a process was started with; None when it is gone or another user's."""
+    try:
+        raw = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return None
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _separator, value in pairs}
+
+
+def process(pid: int) -> Process | None:
+    """Return a process by number, None when it is gone."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold any character, parentheses too.
+    name = stat[stat.index("(") + 1 : stat.rindex(")")]
+    return Process(pid, int(stat[stat.rindex(")") + 2 :].split()[1]), name)
+
+
+def marked(instance: str) -> list[Process]:
+    """Return the processes that carry the mark of an instance, without this one and its ancestors."""
+    mine = _ancestors(os.getpid())
+    found = []
+    for pid in _pids():
+        if pid not in mine and (environment(pid) or {}).get(MARKER) == instance:
+            seen = process(pid)
+            if seen is not None:
+                found.append(seen)
+    return found
+
+
+def outside(processes: Iterable[Process], root: int | None) -> list[Process]:
+    """Return those that are not ``root`` and do not descend from it."""
+    return [item for item in processes if root is None or root not in _ancestors(item.pid)]
+
+
+def listeners(ports: Iterable[int]) -> list[Listener]:
+    """Return who listens on some TCP ports, on any address."""
+    wanted = set(ports)
+    sockets: list[tuple[str, int, str]] = []
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError):
+            lines = (PROC / "net" / table).read_text(encoding="ascii").splitlines()[1:]
+            for fields in (line.split() for line in lines):
+                address, _separator, port = fields[1].rpartition(":")
+                if fields[3] == _LISTENING and int(port, 16) in wanted:
+                    sockets.append((_address(address), int(port, 16), fields[9]))
+    if not sockets:
+        return []
+    owners = _socket_owners({inode for _address_text, _port, inode in sockets})
+    return [Listener(address, port, owners.get(inode)) for address, port, inode in sockets]
+
+
+def end(processes: Iterable[Process], instance: str, grace_seconds: float) -> list[Process]:
+    """End marked processes: TERM, wait at most ``grace_seconds`` for all of them, then KILL. Return the ended ones."""
+    ended = []
+    waiting: dict[int, Process] = {}
+    poll = select.poll()
+    try:
+        for item in processes:
+            try:
+                handle = os.pidfd_open(item.pid)
+            except ProcessLookupError:
+                continue
+            waiting[handle] = item
+            # The number may have gone to another process since it was looked up; the handle cannot.
+            if (environment(item.pid) or {}).get(MARKER) != instance:
+                os.close(handle)
+                del waiting[handle]
+                continue
+            ended.append(item)
+            poll.register(handle, select.POLLIN)
+            _send(handle, signal.SIGTERM)
+            _send(handle, signal.SIGCONT)
+        for strongest in (False, True):
+            deadline = time.monotonic() + grace_seconds
+            if strongest:
+                for handle in waiting:
+                    _send(handle, signal.SIGKILL)
+            while waiting and time.monotonic() < deadline:
+                for handle, _event in poll.poll(max(1, int((deadline - time.monotonic()) * 1000))):
+                    poll.unregister(handle)
+                    os.close(handle)
+                    del waiting[handle]
+    finally:
+        for handle in waiting:
+            os.close(handle)
+    return ended
+
+
+def wait_end(pid: int, seconds: float) -> bool:
+    """Wait until a process is gone, at most so many seconds; say whether it is."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(int(seconds * 1000)))
+    finally:
+        os.close(handle)
+
+
+def _send(handle: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, number)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def _ancestors(pid: int) -> set[int]:
+    found: set[int] = set()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        seen = process(pid)
+        pid = seen.parent if seen is not None else 0
+    return found
+
+
+def _address(text: str) -> str:
+    """Read an address of /proc/net/tcp: 32-bit words in the machine's byte order."""
+    words = [int(text[start : start + 8], 16) for start in range(0, len(text), 8)]
+    packed = b"".join(word.to_bytes(4, "little") for word in words)
+    return str(ipaddress.ip_address(packed))
+
+
+def _socket_owners(inodes: set[str]) -> dict[str, Process]:
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    owners: dict[str, Process] = {}
+    for pid in _pids():
+        try:
+            entries = list((PROC / str(pid) / "fd").iterdir())
+        except OSError:
+            continue
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                inode = links.get(os.readlink(entry))
+                seen = process(pid) if inode is not None else None
+                if inode is not None and seen is not None:
+                    owners.setdefault(inode, seen)
+        if len(owners) == len(inodes):
+            break
+    return owners

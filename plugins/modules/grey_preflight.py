@@ -1,0 +1,180 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: what a host must offer before anything on it is touched."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: grey_preflight
+short_description: Check what a host must offer before anything on it is touched
+version_added: 0.1.0
+description:
+  - Checks ports, socket paths, folders, free disk space, the architecture and the programs of a host in one call.
+  - Returns everything that is wrong at once and never fails for it, so that a play can show the faults of all hosts together.
+author:
+  - Grey Distributed contributors (@grey-distributed)
+extends_documentation_fragment:
+  - grey.distributed.attributes.read_only
+options:
+  root:
+    description:
+      - The folder below which everything of this deployment lives on the host; empty on a host of its own.
+      - Processes of this deployment are known by it, so that their ports do not count as taken.
+    type: str
+    default: ""
+  address:
+    description: The address the host's programs listen on.
+    type: str
+    required: true
+  ports:
+    description: The TCP ports they listen on.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: The number.
+        type: int
+        required: true
+      purpose:
+        description: What it is for, as errors should say it.
+        type: str
+        required: true
+  sockets:
+    description: Paths of unix sockets that will be made.
+    type: list
+    elements: path
+    default: []
+  folders:
+    description: Folders that must exist and be writable, or must be possible to make.
+    type: list
+    elements: path
+    default: []
+  free_bytes:
+    description: Free space wanted on the file system of the last folder.
+    type: int
+    default: 0
+  binaries:
+    description: Programs that must run.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The absolute path.
+        type: path
+        required: true
+      arguments:
+        description: What makes it print its version and end.
+        type: list
+        elements: str
+        default: [--version]
+      minimum:
+        description: The oldest version that will do.
+        type: str
+  hint:
+    description: What to do about a path that is too long.
+    type: str
+    default: choose a shorter root folder
+"""
+
+EXAMPLES = r"""
+- name: See whether the host can take the deployment
+  grey.distributed.grey_preflight:
+    root: "{{ grey_root }}"
+    address: 127.77.1.1
+    ports:
+      - port: 8080
+        purpose: key-value API
+    binaries:
+      - path: /usr/bin/etcd
+        minimum: "3.4"
+  register: preflight
+"""
+
+RETURN = r"""
+faults:
+  description: One sentence per thing that is wrong, with what was wanted, what was found and the next step.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+architecture:
+  description: The machine's architecture.
+  returned: success
+  type: str
+  sample: x86_64
+versions:
+  description: The versions of the programs by path.
+  returned: success
+  type: dict
+  sample: {/usr/bin/etcd: 3.4.23}
+"""
+
+import platform
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.grey.distributed.plugins.module_utils import _preflight
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+
+
+def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
+    """Do what the module is for."""
+    binaries = [
+        _preflight.Binary(item["path"], tuple(item["arguments"]), item["minimum"]) for item in params["binaries"]
+    ]
+    ports = [(item["port"], item["purpose"]) for item in params["ports"]]
+    binary_faults, versions = _preflight.binary_faults(binaries)
+    faults = [
+        *_preflight.architecture_faults(),
+        *_preflight.path_faults([params["root"]]),
+        *_preflight.socket_faults(params["sockets"], params["hint"]),
+        *_preflight.port_faults(params["address"], ports, params["root"] or "/"),
+        *_preflight.folder_faults(params["folders"]),
+        *binary_faults,
+    ]
+    if params["folders"]:
+        faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
+    return Outcome({"faults": faults, "architecture": platform.machine(), "versions": versions})
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "str", "default": ""},
+            "address": {"type": "str", "required": True},
+            "ports": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "port": {"type": "int", "required": True},
+                    "purpose": {"type": "str", "required": True},
+                },
+            },
+            "sockets": {"type": "list", "elements": "path", "default": []},
+            "folders": {"type": "list", "elements": "path", "default": []},
+            "free_bytes": {"type": "int", "default": 0},
+            "binaries": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "arguments": {"type": "list", "elements": "str", "default": ["--version"]},
+                    "minimum": {"type": "str"},
+                },
+            },
+            "hint": {"type": "str", "default": "choose a shorter root folder"},
+        },
+        supports_check_mode=True,
+    )
+    finish(module, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes into a client and what comes out of it. Positions compare; stamps are text to show."""
+
+from __future__ import annotations
+
+import msgspec
+
+from grey.record.position import Position
+
+
+class ClusterEndpoint(msgspec.Struct, frozen=True):
+    """Where a cluster answers: ``endpoint`` is HOST:PORT of the key-value API.
+
+    Among clusters that are equally near, the one with the greater ``weight`` is asked first.
+    """
+
+    name: str
+    endpoint: str
+    weight: int = 0
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A key that was read. ``cluster`` answered, ``origin`` once took the write.
+
+    ``lag_seconds`` is how old the state of the answering replica may be; None on the primary.
+    """
+
+    key: bytes
+    value: bytes
+    position: Position
+    stamp: str
+    origin: str
+    cluster: str
+    lag_seconds: float | None = None
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A key of a listing. ``value`` is None when the listing was asked for keys alone."""
+
+    key: bytes
+    position: Position
+    stamp: str
+    value: bytes | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a listing. ``next`` is the ``after`` of the page that follows, None on the last page."""
+
+    items: tuple[Item, ...]
+    next: str | None
+    cluster: str
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A write that was acknowledged. ``replayed``: an earlier attempt with the same request id did it."""
+
+    key: bytes
+    position: Position
+    stamp: str
+    replayed: bool = False
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """A delete that was acknowledged; ``position`` and ``stamp`` are None when the key did not exist."""
+
+    key: bytes
+    existed: bool
+    position: Position | None
+    stamp: str | None
+    replayed: bool = False
+
+
+class BatchResult(msgspec.Struct, frozen=True):
+    """One operation of a batch that was acknowledged.
+
+    ``position`` and ``stamp`` are None for the delete of a key that did not exist.
+    """
+
+    key: bytes
+    position: Position | None
+    stamp: str | None
+
+
+class Put(msgspec.Struct, frozen=True):
+    """An operation of a batch: set a key."""
+
+    key: str | bytes
+    value: bytes
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """An operation of a batch: remove a key."""
+
+    key: str | bytes

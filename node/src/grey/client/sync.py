@@ -1,0 +1,191 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client for programs without an event loop: the asynchronous one, run in a thread of its own."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack
+
+from anyio.from_thread import start_blocking_portal
+
+from grey.client.aio import AsyncClient, Options, of_federation
+from grey.client.consistency import Consistency
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from grey.client.model import (
+        BatchResult,
+        ClusterEndpoint,
+        Delete,
+        Deleted,
+        Item,
+        Page,
+        Put,
+        Value,
+        Written,
+    )
+    from grey.config.model import Federation
+    from grey.link.tls import TlsFiles
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Client:
+    """``AsyncClient`` without ``await``; may be shared between threads. Close it, or use ``with``."""
+
+    def __init__(
+        self,
+        clusters: Sequence[ClusterEndpoint],
+        *,
+        tls: TlsFiles | ssl.SSLContext | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        """See ``AsyncClient``."""
+        self._client = AsyncClient(clusters, tls=tls, names=names, **options)
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal("asyncio", name="grey-client"))
+            stack.callback(self._portal.call, self._client.close)
+            self._open = stack.pop_all()
+
+    @classmethod
+    def from_federation(
+        cls,
+        federation: Federation,
+        *,
+        tls: TlsFiles | ssl.SSLContext | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """See ``AsyncClient.from_federation``."""
+        clusters, tls = of_federation(federation, tls, options)
+        return cls(clusters, tls=tls, names=names, **options)
+
+    @property
+    def primary(self) -> str | None:
+        """See ``AsyncClient.primary``."""
+        return self._client.primary
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = Consistency.EVENTUAL,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Value | None:
+        """See ``AsyncClient.get``."""
+        return self._run(
+            self._client.get, key, consistency=consistency, cluster=cluster, timeout_seconds=timeout_seconds
+        )
+
+    def put(
+        self,
+        key: str | bytes,
+        value: bytes,
+        *,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Written:
+        """See ``AsyncClient.put``."""
+        return self._run(self._client.put, key, value, request_id=request_id, timeout_seconds=timeout_seconds)
+
+    def delete(
+        self, key: str | bytes, *, request_id: str | None = None, timeout_seconds: float | None = None
+    ) -> Deleted:
+        """See ``AsyncClient.delete``."""
+        return self._run(self._client.delete, key, request_id=request_id, timeout_seconds=timeout_seconds)
+
+    def batch(
+        self,
+        operations: Sequence[Put | Delete],
+        *,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Sequence[BatchResult]:
+        """See ``AsyncClient.batch``."""
+        return self._run(
+            self._client.batch, operations, request_id=request_id, timeout_seconds=timeout_seconds
+        )
+
+    def page(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        values: bool = True,
+        cluster: str | None = None,
+        first: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Page:
+        """See ``AsyncClient.page``."""
+        return self._run(
+            self._client.page,
+            prefix,
+            after=after,
+            limit=limit,
+            values=values,
+            cluster=cluster,
+            first=first,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def pages(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        values: bool = True,
+        page_size: int = 100,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[Page]:
+        """See ``AsyncClient.pages``."""
+        pages = self._client.pages(
+            prefix, values=values, page_size=page_size, cluster=cluster, timeout_seconds=timeout_seconds
+        )
+        try:
+            while (page := self._run(_next, pages)) is not None:
+                yield page
+        finally:
+            self._run(pages.aclose)
+
+    def list(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        values: bool = True,
+        page_size: int = 100,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[Item]:
+        """See ``AsyncClient.list``."""
+        for page in self.pages(
+            prefix, values=values, page_size=page_size, cluster=cluster, timeout_seconds=timeout_seconds
+        ):
+            yield from page.items
+
+    def close(self) -> None:
+        """Close all connections and end the thread."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def _run(self, function: Callable[P, Awaitable[T]], *arguments: P.args, **options: P.kwargs) -> T:
+        return self._portal.call(functools.partial(function, *arguments, **options))
+
+
+async def _next(pages: AsyncGenerator[Page, None]) -> Page | None:
+    return await anext(pages, None)

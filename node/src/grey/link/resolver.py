@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class NamesResolver(AbstractResolver):

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
 from grey.link.resolver import NamesResolver
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
 
 
 class PeerSession:

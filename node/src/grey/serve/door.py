@@ -60,8 +60,7 @@ class Door:
         operation, result = "other", "ok"
         self._waiting += 1
         try:
-            if self._waiting > self._max_waiting:
-                raise errors.overloaded(f"{self._max_waiting} requests are being served already")
+            self._admit()
             operation, answer = self._route(request)
             return await answer
         except errors.ApiError as error:
@@ -80,6 +79,10 @@ class Door:
         finally:
             self._waiting -= 1
             self._watch.observe(operation, result, self._clock() - started)
+
+    def _admit(self) -> None:
+        if self._waiting > self._max_waiting:
+            raise errors.overloaded(f"{self._max_waiting} requests are being served already")
 
     @staticmethod
     def _incident(operation: str, error: Exception) -> errors.ApiError:

@@ -17,7 +17,7 @@ class Primary(msgspec.Struct, frozen=True):
 
 
 class ApiError(Exception):
-    """An error to answer with. ``hint`` is the next step; ``details`` are further fields of the error object."""
+    """An error to answer with. ``hint`` is the next step; ``details`` are more fields of the error object."""
 
     def __init__(
         self,
@@ -97,7 +97,8 @@ def fenced(cluster: str) -> ApiError:
         503,
         "fenced",
         f"{cluster} holds the primary role but could not confirm it in time: nothing was written",
-        "retry in a moment; if it lasts, the federation store has no majority: see grey-ctl federation status",
+        "retry in a moment; if it lasts, the federation store has no majority: "
+        "see grey-ctl federation status",
     )
 
 

@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
 from grey.serve import http
 from grey.serve.errors import method_not_allowed
-from grey.serve.view import NodeView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from grey.serve.view import NodeView
 
 
 class Health(msgspec.Struct):

@@ -61,11 +61,13 @@ def key_text(key: bytes) -> str:
 
 def key_from_text(text: str) -> bytes:
     """Read a key as it stands in JSON; refuses every other form of it."""
-    if not _JSON_KEY_TEXT.fullmatch(text):
+    key = unquote_to_bytes(text) if _JSON_KEY_TEXT.fullmatch(text) else None
+    if key is None or key_text(key) != text:
         raise bad_request(
-            f"in JSON a key is printable ASCII in which % and all other bytes stand as %XX, found {text[:100]!r}"
+            "in JSON a key is printable ASCII in which % and every other byte, and no more, "
+            f"stand as %XX in capitals; found {text[:100]!r}"
         )
-    return unquote_to_bytes(text)
+    return key
 
 
 def query(text: str, allowed: Iterable[str]) -> dict[str, bytes]:

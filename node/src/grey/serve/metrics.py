@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from grey import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROLES = ("primary", "replica")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import ssl
 from http import HTTPStatus
 
@@ -28,6 +29,11 @@ class Site(msgspec.Struct, frozen=True):
     port: int
     handler: Handler
     tls: ssl.SSLContext | None
+
+
+# aiohttp wants a logger; requests are counted in the metrics instead of logged one by one.
+_silent = logging.getLogger("grey.serve.access")
+_silent.setLevel(logging.WARNING)
 
 
 class _Protocol(web.RequestHandler):
@@ -53,7 +59,7 @@ class _Server(web.Server):
         return _Protocol(
             self,
             loop=asyncio.get_running_loop(),
-            access_log=None,
+            access_log=_silent,
             auto_decompress=False,
             lingering_time=1.0,
             keepalive_timeout=75.0,

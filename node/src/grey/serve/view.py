@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from grey.config.model import Federation
-from grey.federation.interface import ReplicationView, RoleView
 from grey.serve.errors import Primary
+
+if TYPE_CHECKING:
+    from grey.config.model import Federation
+    from grey.federation.interface import ReplicationView, RoleView
 
 State = Literal["starting", "serving", "refused", "stopping"]
 

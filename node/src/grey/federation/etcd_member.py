@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print is part of our own error messages
 
-import grpc  # type: ignore[import-untyped]  # noqa: E402
-from aetcd import rpc  # type: ignore[import-untyped]  # noqa: E402
+import grpc  # type: ignore[import-untyped]
+from aetcd import rpc  # type: ignore[import-untyped]
 
-from grey.config.model import TlsFiles  # noqa: E402
-from grey.link.tls import TlsError, check_time, inspect  # noqa: E402
+from grey.config.model import TlsFiles
+from grey.federation.attempts import MemberFault
+from grey.link.tls import TlsError, check_time, inspect
 
 T = TypeVar("T")
 
@@ -43,14 +44,6 @@ _REFUSED_CODES = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-
-
-class MemberFault(Exception):
-    """A member did not do what was asked. ``carried_out`` is False when it surely was not, None when nobody knows."""
-
-    def __init__(self, message: str, *, carried_out: bool | None) -> None:
-        super().__init__(message)
-        self.carried_out = carried_out
 
 
 class Stubs:
@@ -80,12 +73,24 @@ class Member:
         A channel that is not connected is first tried with a read that changes nothing, so that a member
         that cannot be reached is known not to have carried out anything.
         """
+        try:
+            return await self._ask(call, timeout_seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise MemberFault(
+                "the connection was closed", carried_out=None
+            ) from None  # by close(), not by the caller
+
+    async def _ask(self, call: Callable[[Stubs, float], Awaitable[T]], timeout_seconds: float) -> T:
         stubs = self._current()
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         if stubs.channel.get_state() is not grpc.ChannelConnectivity.READY:
             try:
                 await stubs.kv.Range(
-                    rpc.RangeRequest(key=b"\0", limit=1, keys_only=True, serializable=True), timeout=timeout_seconds
+                    rpc.RangeRequest(key=b"\0", limit=1, keys_only=True, serializable=True),
+                    timeout=timeout_seconds,
                 )
             except grpc.aio.AioRpcError as fault:
                 raise MemberFault(_describe(fault, timeout_seconds), carried_out=False) from None
@@ -94,7 +99,9 @@ class Member:
             return await call(stubs, max(left, 0.001))
         except grpc.aio.AioRpcError as fault:
             refused = fault.code() in _REFUSED_CODES or fault.details() == "etcdserver: no leader"
-            raise MemberFault(_describe(fault, timeout_seconds), carried_out=False if refused else None) from None
+            raise MemberFault(
+                _describe(fault, timeout_seconds), carried_out=False if refused else None
+            ) from None
 
     async def close(self) -> None:
         """Close the connection, also those of older certificates."""
@@ -116,7 +123,10 @@ class Member:
         except OSError as fault:
             raise MemberFault(f"{fault.filename}: {fault.strerror}", carried_out=False) from fault
         credentials = grpc.ssl_channel_credentials(authority, key, chain)
-        older, self._stubs = self._stubs, Stubs(grpc.aio.secure_channel(self.endpoint, credentials, options=_OPTIONS))
+        older, self._stubs = (
+            self._stubs,
+            Stubs(grpc.aio.secure_channel(self.endpoint, credentials, options=_OPTIONS)),
+        )
         self._made_from = signature
         if older is not None:
             task = asyncio.create_task(older.channel.close(grace=5.0))
@@ -126,7 +136,7 @@ class Member:
 
 
 def own_certificate_fault(tls: TlsFiles, now: float) -> str | None:
-    """Return what is wrong with the own certificate at ``now`` (seconds since the Unix epoch), None if nothing."""
+    """Return what is wrong with the own certificate at ``now`` (Unix seconds), None if nothing is."""
     try:
         check_time(tls, inspect(tls), now)
     except TlsError as fault:

@@ -4,45 +4,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
-import msgspec
 from aetcd import rpc  # type: ignore[import-untyped]
 
 from grey.config.model import Endpoint, TlsFiles
 from grey.data.keyspace import prefix_end
-from grey.federation.etcd_member import NEEDS_LEADER, Member, MemberFault, Stubs, own_certificate_fault
+from grey.federation.attempts import Attempts
+from grey.federation.etcd_health import StoreHealth, ask_health
+from grey.federation.etcd_member import NEEDS_LEADER, Member, Stubs, own_certificate_fault
 from grey.federation.interface import FederationStoreError, Versioned
 
 T = TypeVar("T")
 
 
-class MemberHealth(msgspec.Struct, frozen=True):
-    """One member of the store. ``name`` is None when no member could say it; ``leader``: it is the leader."""
-
-    endpoint: str
-    name: str | None
-    reachable: bool
-    leader: bool
-    has_leader: bool
-    database_bytes: int | None
-    alarms: tuple[str, ...]
-    problem: str | None
-
-
-class StoreHealth(msgspec.Struct, frozen=True):
-    """All members; ``majority``: more than half of them answer and follow the same leader."""
-
-    majority: bool
-    members: tuple[MemberHealth, ...]
-
-    @property
-    def reachable(self) -> int:
-        """How many members answer."""
-        return sum(member.reachable for member in self.members)
+Call: TypeAlias = Callable[[Stubs, float], Awaitable[T]]
 
 
 class EtcdFederationStore:
@@ -77,7 +55,7 @@ class EtcdFederationStore:
             request = rpc.RangeRequest(key=self._path(key))
             return await stubs.kv.Range(request, timeout=seconds, metadata=NEEDS_LEADER)
 
-        found = await self._read(f"get {key!r}", call)
+        found = await self._any(f"get {key!r}", call)
         return next((_versioned(pair) for pair in found.kvs), None)
 
     async def list(self, prefix: str) -> dict[str, Versioned]:
@@ -88,7 +66,7 @@ class EtcdFederationStore:
             request = rpc.RangeRequest(key=start, range_end=prefix_end(start))
             return await stubs.kv.Range(request, timeout=seconds, metadata=NEEDS_LEADER)
 
-        found = await self._read(f"list {prefix!r}", call)
+        found = await self._any(f"list {prefix!r}", call)
         return {pair.key[len(self._root) :].decode(): _versioned(pair) for pair in found.kvs}
 
     async def swap(self, key: str, value: bytes, *, expected: int | None) -> bool:
@@ -118,4 +96,71 @@ class EtcdFederationStore:
             request = rpc.PutRequest(key=self._path(key), value=value)
             return await stubs.kv.Put(request, timeout=seconds, metadata=NEEDS_LEADER)
 
-        await self._read(f"put {key!r}", call)
+        await self._any(f"put {key!r}", call)
+
+    async def health(self) -> StoreHealth:
+        """Ask every member how it is. Never raises FederationStoreError: what fails is part of the answer."""
+        return await ask_health(self._members, self._timeout)
+
+    async def close(self) -> None:
+        """Release the connections."""
+        for member in self._members:
+            await member.close()
+
+    def _path(self, key: str) -> bytes:
+        return (self._root + key).encode()
+
+    def _attempts(self, call: Call[T]) -> Attempts[Member, T]:
+        return Attempts(
+            self._members,
+            lambda member, seconds: member.ask(call, timeout_seconds=seconds),
+            first=self._first,
+            timeout=self._timeout,
+            patience=self._patience,
+        )
+
+    async def _any(self, what: str, call: Call[T]) -> T:
+        """Return the first answer of any member, for calls that may be carried out more than once."""
+        async with self._attempts(call) as attempts:
+            answer = await attempts.answer()
+            if answer is None:
+                raise self._unanswered(what, attempts.faults)
+            self._first = answer.index
+            return answer.value
+
+    async def _swap(self, what: str, call: Call[bool]) -> bool:
+        """Swap through any member: of many attempts at most one can have written, and one "yes" is enough.
+
+        A "no" counts only when no other attempt may have written, since that would be the reason for it.
+        """
+        async with self._attempts(call) as attempts:
+            answer = await attempts.answer()
+            refused = False
+            while answer is not None:
+                self._first = answer.index
+                if answer.value:
+                    return True
+                refused = True
+                answer = await attempts.answer(start_more=False)
+            if refused and not attempts.uncertain and not attempts.running:
+                return False
+            raise self._unanswered(what, attempts.faults, unknown=True)
+
+    def _unanswered(
+        self, what: str, faults: Mapping[str, str], *, unknown: bool = False
+    ) -> FederationStoreError:
+        asked = "; ".join(
+            f"{member.endpoint}: {faults.get(member.endpoint, 'not asked')}" for member in self._members
+        )
+        parts = [f"the federation store did not answer within {self._timeout:.1f} s ({what}): {asked}"]
+        if unknown:
+            parts.append("whether it was written is unknown")
+        own = own_certificate_fault(self._tls, time.time())
+        parts.append(
+            own or "look at the federation store's etcd on these hosts: greyd federation-store --check-health"
+        )
+        return FederationStoreError(". ".join(parts))
+
+
+def _versioned(pair: Any) -> Versioned:
+    return Versioned(pair.value, pair.mod_revision)

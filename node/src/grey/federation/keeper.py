@@ -180,7 +180,11 @@ class RoleKeeper:
     def _take_note(self, record: RoleRecord | None) -> None:
         if record is not None:
             self._holder = record
-        if record is None or record.cluster != self._cluster or (self._lease and self._lease.epoch != record.epoch):
+        if (
+            record is None
+            or record.cluster != self._cluster
+            or (self._lease and self._lease.epoch != record.epoch)
+        ):
             self._lease = None
 
     async def _act(self, action: Action) -> None:

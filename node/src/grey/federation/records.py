@@ -5,7 +5,7 @@
 ================== =====================================================================
 ``role``           who is the primary (RoleRecord)
 ``members/NAME``   what the cluster says of itself about once a second (MemberReport)
-``clusters/NAME``  whose data the cluster holds (``grey.federation.registry``)
+``clusters/NAME``  whose data the cluster holds (ClusterRecord)
 ================== =====================================================================
 """
 
@@ -19,9 +19,12 @@ ROLE = "role"
 MEMBERS = "members/"
 CLUSTERS = "clusters/"
 
-_encoder = msgspec.json.Encoder()
-_role = msgspec.json.Decoder(RoleRecord)
-_report = msgspec.json.Decoder(MemberReport)
+
+class ClusterRecord(msgspec.Struct, frozen=True):
+    """The data of a cluster: its id, and the node that registered it. ``data_id`` None: it was forgotten."""
+
+    data_id: str | None
+    node: str
 
 
 class DamagedRecord(Exception):
@@ -29,6 +32,12 @@ class DamagedRecord(Exception):
 
     def __init__(self, key: str, fault: Exception) -> None:
         super().__init__(f"the record {key!r} in the federation store cannot be read: {fault}")
+
+
+_encoder = msgspec.json.Encoder()
+_role = msgspec.json.Decoder(RoleRecord)
+_report = msgspec.json.Decoder(MemberReport)
+_cluster = msgspec.json.Decoder(ClusterRecord)
 
 
 def member_key(cluster: str) -> str:
@@ -60,3 +69,11 @@ def decode_report(key: str, data: bytes) -> MemberReport:
         return _report.decode(data)
     except msgspec.DecodeError as fault:
         raise DamagedRecord(key, fault) from fault
+
+
+def decode_cluster(cluster: str, data: bytes) -> ClusterRecord:
+    """Read the registration of a cluster; raises DamagedRecord."""
+    try:
+        return _cluster.decode(data)
+    except msgspec.DecodeError as fault:
+        raise DamagedRecord(cluster_key(cluster), fault) from fault

@@ -1,0 +1,158 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The federation store's member beside greyd: what may be started on which data, and whether it is well.
+
+The marker file outlives the data folder on purpose. It holds ``{"state": "bootstrapping" | "member"}``: with
+``member`` the data was once part of a healthy majority, and an empty data folder then means that it was lost.
+A member that lost its data must never start as if it were new: it would vote again on what it already promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from grey.config.model import Endpoint, TlsFiles
+from grey.federation.etcd_health import MemberHealth, StoreHealth
+from grey.federation.etcd_store import EtcdFederationStore
+
+_log = logging.getLogger(__name__)
+
+State = Literal["bootstrapping", "member"]
+
+_POLL_SECONDS = 0.5
+
+
+class MemberRefused(Exception):
+    """The member must not be started on what is on disk; the message says why and what to do (exit code 3)."""
+
+
+class MemberFiles(msgspec.Struct, frozen=True):
+    """The section ``federation_store.member`` of the node's file. Paths are absolute."""
+
+    name: str
+    etcd: str
+    config_file: str
+    data_dir: str
+    marker_file: str
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """What ``--check-health`` prints. ``changed``: the marker was turned to ``member`` by this check."""
+
+    healthy: bool
+    changed: bool
+    members: tuple[MemberHealth, ...]
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    state: State
+
+
+def prepare(member: MemberFiles) -> list[str]:
+    """Check the member's data against its marker; return the command line to become. Raises MemberRefused."""
+    state = _read_marker(Path(member.marker_file))
+    data = _inspect(Path(member.data_dir))
+    if data == "foreign":
+        raise MemberRefused(
+            f"{member.data_dir} must be empty or hold an etcd member (member/wal, member/snap), but holds other files: "
+            "check federation_store.member.data_dir in the node's file"
+        )
+    if state == "member" and data == "empty":
+        raise MemberRefused(
+            f"{member.marker_file} says that {member.name} is a member of the federation store, but its data in "
+            f"{member.data_dir} is gone. Put the data back; if it is lost for good, replace the member: "
+            f"remove it from the store (etcdctl member remove), delete {member.marker_file}, add it anew"
+        )
+    if state is None and data == "member":
+        _log.warning("adopting the etcd member found in %s: it had no marker file", member.data_dir)
+        write_marker(member, "member")
+    elif state is None:
+        write_marker(member, "bootstrapping")
+    return [member.etcd, "--config-file", member.config_file]
+
+
+async def check_health(
+    federation: str,
+    endpoints: Sequence[Endpoint | str],
+    tls: TlsFiles,
+    *,
+    member: MemberFiles | None,
+    wait_seconds: float = 0.0,
+    timeout_seconds: float = 3.0,
+) -> CheckResult:
+    """Ask all members until a majority is healthy and the local one (if any) is part of it, or time is over.
+
+    Turns the marker of the local member from ``bootstrapping`` to ``member`` then. Never raises
+    FederationStoreError; raises MemberRefused for a marker that cannot be read.
+    """
+    store = EtcdFederationStore(federation, endpoints, tls, timeout_seconds=timeout_seconds)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_seconds
+    try:
+        while True:
+            health = await store.health()
+            done = health.majority and (member is None or takes_part(health, member.name))
+            left = deadline - loop.time()
+            if done or left <= 0:
+                break
+            await asyncio.sleep(min(_POLL_SECONDS, left))
+    finally:
+        await store.close()
+    changed = False
+    if done and member is not None and _read_marker(Path(member.marker_file)) == "bootstrapping":
+        write_marker(member, "member")
+        changed = True
+    return CheckResult(health.majority, changed, health.members)
+
+
+def takes_part(health: StoreHealth, name: str) -> bool:
+    """Whether the member of this name answers and follows a leader."""
+    return any(each.name == name and each.reachable and each.has_leader for each in health.members)
+
+
+def write_marker(member: MemberFiles, state: State) -> None:
+    """Write the marker durably: it is there completely or not at all, also after a power cut."""
+    path = Path(member.marker_file)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.encode(_Marker(state)))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_marker(path: Path) -> State | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Marker).state
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, OSError) as fault:
+        raise MemberRefused(
+            f'{path} must hold {{"state": "bootstrapping"}} or {{"state": "member"}}, but cannot be read ({fault}): '
+            'write {"state": "member"} into it if this host was ever a member, else delete it'
+        ) from fault
+
+
+def _inspect(data_dir: Path) -> Literal["empty", "member", "foreign"]:
+    """Say what a data folder holds. A member that has no write-ahead log yet counts as empty, as etcd sees it."""
+    try:
+        names = {entry.name for entry in data_dir.iterdir()}
+    except FileNotFoundError:
+        return "empty"
+    except OSError as fault:
+        raise MemberRefused(f"{data_dir} cannot be read ({fault}): check its owner and mode") from fault
+    if any((data_dir / "member" / "wal").glob("*.wal")):
+        return "member"
+    return "empty" if names <= {"member", "lost+found"} else "foreign"

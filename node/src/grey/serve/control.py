@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
-from grey.federation.interface import MemberReport, RoleRecord
+from grey.federation import records
+from grey.federation.interface import MemberReport
 from grey.link.names import NamePatterns, PeerNames, peer_names
 from grey.replicate import wire
 from grey.serve import errors, http
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from grey.config.model import Federation
+    from grey.federation.interface import FederationStore
+    from grey.federation.status import StatusDocument
     from grey.replicate.source import Source
     from grey.serve.view import NodeView
 
@@ -30,7 +33,7 @@ OPERATOR = "operator"
 """The common name of the operator's certificate."""
 MAX_REPORT_BYTES = 16 * 1024
 
-_MEMBERS = "/v1/federation/members/"
+_MEMBERS = "/v1/federation/members"
 _report_decoder = msgspec.json.Decoder(MemberReport)
 
 
@@ -65,19 +68,14 @@ class ControlApi:
         view: NodeView,
         source: Source,
         *,
-        status: Callable[[], Awaitable[Any]],
-        role: Callable[[], Awaitable[RoleRecord | None]],
-        report: Callable[[MemberReport], Awaitable[None]],
+        store: FederationStore,
+        status: Callable[[], Awaitable[StatusDocument]],
     ) -> None:
-        """Take what answers: the status document, the role record, and where a member's report goes.
-
-        ``status``, ``role`` and ``report`` raise FederationStoreError when the federation store does not answer.
-        """
+        """Answer for the federation store what clusters without a vote ask; ``status`` makes the document."""
         self._view = view
         self._source = source
+        self._store = store
         self._status = status
-        self._role = role
-        self._report = report
         self._admission = Admission(view.federation)
         self._channels: set[WebSocketChannel] = set()
 
@@ -87,13 +85,14 @@ class ControlApi:
         names = peer_names(None if transport is None else transport.get_extra_info("peercert"))
         cluster = self._admission.cluster(names)
         path, query = http.split_target(request)
-        if path.startswith(_MEMBERS):
+        if path.startswith(_MEMBERS + "/"):
             _only("PUT", request, path)
             http.query(query, ())
-            return "member_report", self._put_member(request, path[len(_MEMBERS) :], cluster)
+            return "member_report", self._put_member(request, path[len(_MEMBERS) + 1 :], cluster)
         routes = {
             "/v1/federation/status": ("status", self._get_status),
             "/v1/federation/role": ("role", self._get_role),
+            _MEMBERS: ("members", self._get_members),
             "/v1/replication/stream": ("stream", self._stream),
             "/v1/replication/snapshot": ("snapshot", self._snapshot),
         }
@@ -113,12 +112,18 @@ class ControlApi:
 
     async def _get_role(self, _: web.BaseRequest, query: str, __: str | None) -> web.Response:
         http.query(query, ())
-        record = await self._role()
-        if record is None:
+        stored = await self._store.get(records.ROLE)
+        if stored is None:
             raise errors.ApiError(
                 404, "not_found", "no cluster ever had the primary role", "wait for the first bootstrap"
             )
-        return http.json_response(record)
+        return http.json_response(records.decode_role(stored.value))
+
+    async def _get_members(self, _: web.BaseRequest, query: str, __: str | None) -> web.Response:
+        http.query(query, ())
+        stored = await self._store.list(records.MEMBERS)
+        reports = (records.decode_report(key, each.value) for key, each in stored.items())
+        return http.json_response({report.cluster: report for report in reports})
 
     async def _put_member(self, request: web.BaseRequest, name: str, cluster: str | None) -> web.Response:
         if cluster != name:
@@ -130,7 +135,7 @@ class ControlApi:
             raise errors.bad_request(f"a member's report was wanted: {error}") from error
         if report.cluster != name:
             raise errors.bad_request(f"the report is of {report.cluster!r}, the path says {name!r}")
-        await self._report(report)
+        await self._store.put(records.member_key(name), records.encode(report))
         return http.json_response({})
 
     async def _stream(self, request: web.BaseRequest, query: str, cluster: str | None) -> web.StreamResponse:

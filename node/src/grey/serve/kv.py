@@ -13,13 +13,14 @@ import msgspec
 from aiohttp import web
 
 from grey.data.fence import DeadlinePassed
-from grey.data.writer import Operation, Writer
+from grey.data.requests import Operation
 from grey.serve import errors, http
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from grey.data.reader import Reader
+    from grey.data.writer import Writer, Written
     from grey.record.envelope import Envelope
     from grey.serve.health import HealthPages
     from grey.serve.view import NodeView
@@ -50,18 +51,13 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     operations: list[BatchOperation]
 
 
-class Written(msgspec.Struct):
-    """The answer to a put, and one of the answers to a batch."""
+class Done(msgspec.Struct):
+    """What one operation came to. ``existed`` is said of a delete only."""
 
     key: str
     position: str | None
     stamp: str | None
-
-
-class Deleted(Written):
-    """The answer to a delete."""
-
-    existed: bool = True
+    existed: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ListedItem(msgspec.Struct, omit_defaults=True):
@@ -122,34 +118,26 @@ class KeyValueApi:
         request_id = _request_id(request)
         self._require_serving()
         value = await http.read_body(request, MAX_VALUE_BYTES, "the value")
-        done = await self._writer.put(key, value, request_id=request_id)
-        written = Written(http.key_text(key), str(done.position), str(done.stamp))
-        return http.json_response(written, headers=_headers(done.replayed))
+        done = await self._writer.put(key, value, request_id)
+        return http.json_response(_written(done), headers=_headers(done))
 
     async def _delete(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         http.query(query, ())
         key = _key_of(path)
         request_id = _request_id(request)
         self._require_serving()
-        done = await self._writer.delete(key, request_id=request_id)
-        deleted = Deleted(
-            http.key_text(key),
-            None if done.position is None else str(done.position),
-            None if done.stamp is None else str(done.stamp),
-            done.existed,
-        )
-        return http.json_response(deleted, headers=_headers(done.replayed))
+        done = await self._writer.delete(key, request_id)
+        answer = _written(done)
+        answer.existed = done.existed
+        return http.json_response(answer, headers=_headers(done))
 
     async def _batch(self, request: web.BaseRequest, query: str) -> web.Response:
         http.query(query, ())
         request_id = _request_id(request)
         self._require_serving()
         operations = _operations(await http.read_body(request, MAX_BATCH_BODY_BYTES, "the batch"))
-        done = await self._writer.batch(operations, request_id=request_id)
-        return http.json_response(
-            {"results": [Written(http.key_text(r.key), str(r.position), str(r.stamp)) for r in done.results]},
-            headers=_headers(done.replayed),
-        )
+        done = await self._writer.batch(operations, request_id)
+        return http.json_response({"results": [_written(each) for each in done]}, headers=_headers(done[0]))
 
     async def _get(self, path: str, query: str) -> web.Response:
         parameters = http.query(query, ("consistency", "max_staleness"))
@@ -195,7 +183,7 @@ class KeyValueApi:
         after = _after(parameters.get("after"))
         self._require_serving()
         page = await self._reader.list(prefix, limit=limit, after=after)
-        items = [_listed(envelope, values=values) for envelope in page.items]
+        items = [_listed(envelope, values=values) for envelope in page.envelopes]
         return http.json_response(Listed(items, None if page.next is None else _token(page.next)))
 
     def _require_serving(self) -> None:
@@ -227,8 +215,16 @@ def _request_id(request: web.BaseRequest) -> str | None:
     return found[0]
 
 
-def _headers(replayed: bool) -> dict[str, str] | None:
-    return {"Grey-Replayed": "true"} if replayed else None
+def _written(done: Written) -> Done:
+    return Done(
+        http.key_text(done.key),
+        None if done.position is None else str(done.position),
+        None if done.stamp is None else str(done.stamp),
+    )
+
+
+def _headers(done: Written) -> dict[str, str] | None:
+    return {"Grey-Replayed": "true"} if done.replayed else None
 
 
 def _consistency(parameters: dict[str, bytes]) -> tuple[str, float]:

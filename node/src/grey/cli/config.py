@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 
 from grey.config import federation, schema, yamlfile
 from grey.config.errors import ConfigError
-from grey.config.model import Federation
 from grey.config.support import unsupported
+
+if TYPE_CHECKING:
+    from grey.config.model import Federation
 
 WRONG_FILE = 2
 """The exit code for a file that is wrong."""

@@ -1,16 +1,19 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""grey-ctl's own file (``docs/reference/commands.md``): which federations there are, and how to reach them."""
+"""grey-ctl's own file (``docs/reference/commands.md``): the federations and how to reach them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from grey.config import schema, yamlfile
 from grey.config.model import TlsFiles
 from grey.config.node import read_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA = "ctl_schema.json"
 

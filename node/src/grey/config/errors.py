@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing that is wrong. ``line`` counts from 1, 0 when none is known; ``key`` is a dotted path or empty."""
+    """One thing that is wrong. ``line`` counts from 1, 0 when none is known; ``key`` is dotted, or empty."""
 
     file: str
     line: int

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +24,11 @@ from grey.config.model import (
     TlsFiles,
     Witness,
 )
-from grey.config.yamlfile import Document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from grey.config.yamlfile import Document
 
 SCHEMA = "schema.json"
 
@@ -114,7 +117,7 @@ def _cluster(plain: _Plain, voter: bool) -> Cluster:
     return Cluster(
         name=plain["name"],
         endpoint=values.endpoint(plain["endpoint"]),
-        region=plain.get("region", plain["name"]),
+        region=plain.get("region") or plain["name"],
         role=plain["role"],
         weight=plain["weight"],
         capabilities=tuple(plain["capabilities"]),
@@ -159,7 +162,7 @@ def _failover(plain: _Plain, replicas: int) -> Failover:
         detection_time_seconds=units.duration(plain["detection_time"]),
         promotion_timeout_seconds=units.duration(plain["promotion_timeout"]),
         min_insync_replicas=plain.get("min_insync_replicas", min(1, replicas)),
-        max_lag_seconds=units.duration(plain.get("max_lag", plain["detection_time"])),
+        max_lag_seconds=units.duration(plain.get("max_lag") or plain["detection_time"]),
         dns_record=plain["dns"].get("record"),
     )
 

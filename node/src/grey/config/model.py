@@ -133,7 +133,7 @@ class Federation(msgspec.Struct, frozen=True):
         return next((cluster for cluster in self.clusters if cluster.name == name), None)
 
     def identity(self, cluster: str) -> str:
-        """Return the DNS name that the certificates of a cluster carry, for example aws-east.grey.internal."""
+        """Return the DNS name in the certificates of a cluster, for example aws-east.grey.internal."""
         return f"{cluster}.{self.domain}"
 
     def control_endpoint(self, cluster: Cluster) -> Endpoint:

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from grey.config import schema, values, yamlfile
 from grey.config.errors import ConfigError, Fault
 from grey.config.model import Endpoint, TlsFiles
-from grey.config.yamlfile import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from grey.config.yamlfile import Document, KeyPath
 
 SCHEMA = "node_schema.json"
 
@@ -121,7 +124,9 @@ def _doubled_ports(plain: dict[str, Any], document: Document) -> Iterator[Fault]
 def _doubled_paths(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
     """The identity and the marker outlive the data on purpose, so they are not kept inside of it."""
     member = plain.get("federation_store", {}).get("member")
-    pairs = [(("node", "identity_file"), plain["identity_file"], "data_dir", plain["data_dir"])]
+    pairs: list[tuple[KeyPath, str, str, str]] = [
+        (("node", "identity_file"), plain["identity_file"], "data_dir", plain["data_dir"])
+    ]
     if member:
         here = ("node", "federation_store", "member")
         pairs += [

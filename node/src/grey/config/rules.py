@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from grey.config.errors import Fault, quoted
-from grey.config.model import Cluster, Federation
+from grey.config.model import Cluster, Federation, Witness
 from grey.config.values import MTLS_ALWAYS
 from grey.config.voters import ENOUGH_VOTERS, MAX_VOTERS
 from grey.config.yamlfile import Document, KeyPath, dotted
@@ -67,33 +67,34 @@ def one_primary(federation: Federation, document: Document) -> Iterator[Fault]:
 
 
 def unique_names(federation: Federation, document: Document) -> Iterator[Fault]:
-    """Names are unique, also as inventory groups, witnesses included."""
+    """Names are unique, also as inventory groups (which know no - or .), witnesses included."""
     seen: dict[str, str] = {}
-    for path, name in _named(federation):
-        if other := seen.get(group(name)):
-            hint = "names must differ in more than - _ and ." if other != name else "give it another name"
-            yield document.fault((*path, "name"), f"the name {name} is taken by {other}", hint)
-        seen.setdefault(group(name), name)
+    for path, member in _members(federation):
+        other = seen.get(group(member.name))
+        if other is None:
+            seen[group(member.name)] = member.name
+            continue
+        why = "" if other == member.name else f": the inventory group of {other} would be the same"
+        yield document.fault((*path, "name"), f"the name {member.name} is taken{why}", "choose another name")
 
 
 def distinct_hosts(federation: Federation, document: Document) -> Iterator[Fault]:
-    """No two clusters share a host: every node listens on the same control and metrics ports."""
-    seen: dict[str, tuple[str, int]] = {}
-    port = federation.control_plane.endpoint.port
-    entries = [((*_CLUSTERS, index), cluster) for index, cluster in enumerate(federation.clusters)]
-    others = [((*_WITNESSES, index), witness) for index, witness in enumerate(federation.witnesses)]
-    for path, entry in [*entries, *others]:
-        host = entry.endpoint.host
-        if host in seen:
-            name, other_port = seen[host]
-            if other_port == entry.endpoint.port:
-                message = f"the endpoint {entry.endpoint} is that of {name}"
-            elif path[:2] == _WITNESSES:
-                message = f"the witness shares the host {host} with {name} and would fail with it"
-            else:
-                message = f"the host {host} is that of {name}, and both would listen on port {port}"
-            yield document.fault((*path, "endpoint"), message, "give each its own host name")
-        seen.setdefault(host, (entry.name, entry.endpoint.port))
+    """No two members share a host: every node listens on the same control and metrics ports."""
+    seen: dict[str, Cluster | Witness] = {}
+    control = federation.control_plane.endpoint.port
+    for path, member in _members(federation):
+        host = member.endpoint.host
+        other = seen.get(host)
+        if other is None:
+            seen[host] = member
+            continue
+        if other.endpoint == member.endpoint:
+            message = f"the endpoint {member.endpoint} is that of {other.name}"
+        elif isinstance(member, Witness):
+            message = f"the host {host} is that of {other.name}: the witness would fail with it"
+        else:
+            message = f"the host {host} is that of {other.name}: both would listen on port {control}"
+        yield document.fault((*path, "endpoint"), message, "give each its own host")
 
 
 def distinct_ports(federation: Federation, document: Document) -> Iterator[Fault]:
@@ -204,9 +205,14 @@ def sane_durations(federation: Federation, document: Document) -> Iterator[Fault
         if not _LIMITS[low] <= seconds <= _LIMITS[high]:
             yield document.fault(path, f"expected {low} to {high}, found {_written(document, path)}", "")
     if federation.replication.interval_seconds > failover.max_lag_seconds:
-        key = "max_lag" if document.has(*_FAILOVER, "max_lag") else "detection_time"
-        message = f"expected at least replication.interval, found {_written(document, (*_FAILOVER, key))}"
-        yield document.fault((*_FAILOVER, key), message, "no replica could keep up: make it longer")
+        given = document.has(*_FAILOVER, "max_lag")
+        path, bound = (
+            ((*_FAILOVER, "max_lag"), "at least replication.interval")
+            if given
+            else (interval, "at most failover.detection_time")
+        )
+        message = f"expected {bound}, found {_written(document, path)}"
+        yield document.fault(path, message, "or no replica is ever close enough for a failover")
 
 
 _LIMITS = {"1ms": 0.001, "1s": 1.0, "1m": 60.0, "1h": 3600.0, "365d": 365 * 86400.0}
@@ -257,11 +263,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _named(federation: Federation) -> Iterator[tuple[KeyPath, str]]:
+def _members(federation: Federation) -> Iterator[tuple[KeyPath, Cluster | Witness]]:
     for index, cluster in enumerate(federation.clusters):
-        yield (*_CLUSTERS, index), cluster.name
+        yield (*_CLUSTERS, index), cluster
     for index, witness in enumerate(federation.witnesses):
-        yield (*_WITNESSES, index), witness.name
+        yield (*_WITNESSES, index), witness
 
 
 def _multi(federation: Federation) -> bool:

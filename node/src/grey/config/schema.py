@@ -9,15 +9,18 @@ import difflib
 import functools
 import importlib.resources
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
-from jsonschema.exceptions import ValidationError
 
 from grey.config import units, values
 from grey.config.errors import BadValue, ConfigError, Fault, quoted
 from grey.config.yamlfile import Document, KeyPath, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jsonschema.exceptions import ValidationError
 
 Schema = dict[str, Any]
 
@@ -61,7 +64,7 @@ def check(document: Document, name: str) -> None:
         for fault in _faults(document, name, error)
     ]
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(dict.fromkeys(faults))
 
 
 def filled(value: Any, name: str) -> Any:
@@ -111,83 +114,71 @@ def _is_format(read: Callable[[str], object], value: object) -> bool:
 
 def _faults(document: Document, name: str, error: ValidationError) -> Iterator[Fault]:
     part: Schema = error.schema if isinstance(error.schema, dict) else {}
+    found: Any = error.instance
     path: KeyPath = tuple(error.absolute_path)
     if "propertyNames" in error.absolute_schema_path:
-        path = (*path, str(error.instance))
+        path = (*path, found)
     if error.validator == "anyOf":
-        yield from _choice(document, name, error)
+        yield from _choice(document, name, error, path)
     elif error.validator == "additionalProperties":
-        for key in error.instance:
+        for key in found:
             if key not in part["properties"]:
                 yield document.fault((*path, key), "unknown key", _known(key, path, part, schema(name)))
     elif error.validator == "required":
-        yield from _missing(document, path, error, schema(name))
+        for key in part["required"]:
+            if key not in found:
+                yield document.fault((*path, key), "the key is missing", _example(key, part, schema(name)))
     elif error.validator != "pattern" or "format" not in part:
         # A pattern beside a format is for editors: the format says the same, and says it better.
-        yield document.fault(path, *_words(error, part))
+        yield document.fault(path, *_words(error, part, found))
 
 
-def _choice(document: Document, name: str, error: ValidationError) -> Iterator[Fault]:
-    """Report the faults of that branch whose type the value has; scalar branches are all texts here."""
-    wanted = "object" if isinstance(error.instance, dict) else None
-    chosen = [inner for inner in error.context or [] if _branch_type(error, inner) == wanted]
-    if isinstance(error.instance, dict | str):
-        for inner in chosen:
+def _choice(document: Document, name: str, error: ValidationError, path: KeyPath) -> Iterator[Fault]:
+    """Report the faults of the branch for the value's type: each choice is one of a text and a mapping."""
+    found: Any = error.instance
+    if not isinstance(found, dict | str):
+        yield document.fault(path, f"expected a text or a mapping, found {quoted(found)}", "")
+        return
+    branches: Any = error.validator_value
+    wanted = "object" if isinstance(found, dict) else None
+    for inner in error.context or []:
+        if branches[inner.schema_path[0]].get("type") == wanted:
             yield from _faults(document, name, inner)
-    else:
-        message = f"expected a text or a mapping, found {quoted(error.instance)}"
-        yield document.fault(tuple(error.absolute_path), message, "")
 
 
-def _branch_type(error: ValidationError, inner: ValidationError) -> str | None:
-    branch: Schema = error.validator_value[inner.schema_path[0]]
-    kind: str | None = branch.get("type")
-    return kind
-
-
-def _missing(document: Document, path: KeyPath, error: ValidationError, root: Schema) -> Iterator[Fault]:
-    part: Schema = error.schema
-    key = next(
-        key for key in error.validator_value if key not in error.instance and f"'{key}'" in error.message
-    )
+def _example(key: str, part: Schema, root: Schema) -> str:
     child = resolved(part["properties"][key], root)
-    examples = child.get("examples")
-    hint = (
-        f"add it, for example {key}: {examples[0]}" if examples else f"add it: {child.get('description', '')}"
-    )
-    yield document.fault((*path, key), "the key is missing", hint)
+    if "examples" in child:
+        return f"add it, for example {key}: {child['examples'][0]}"
+    needed = ", ".join(child.get("required", []))
+    return f"add it, with {needed}" if needed else "add it"
 
 
-def _words(error: ValidationError, part: Schema) -> tuple[str, str]:
+def _words(error: ValidationError, part: Schema, found: Any) -> tuple[str, str]:
     """Return message and hint for one value that is not what the schema wants."""
-    found = quoted(error.instance)
-    wanted = error.validator_value
+    wanted: Any = error.validator_value
     match error.validator:
         case "format" if isinstance(error.cause, BadValue):
             return error.cause.message, error.cause.hint
         case "type" if "patternErrorMessage" in part:
-            hint: str = part["patternErrorMessage"]
-            return f"expected {_article(part['title'])}, found {found}", hint[0].lower() + hint[1:]
+            hint = part["patternErrorMessage"]
+            return f"expected {_article(part['title'])}, found {quoted(found)}", hint[0].lower() + hint[1:]
         case "type":
-            hint = "write true or false" if wanted == "boolean" and isinstance(error.instance, str) else ""
-            return f"expected {_TYPES[wanted]}, found {found}", hint
+            return f"expected {_TYPES[wanted]}, found {quoted(found)}", ""
         case "enum":
-            close = difflib.get_close_matches(str(error.instance), wanted, 1)
+            close = difflib.get_close_matches(str(found), wanted, 1)
             choices = f"one of {', '.join(wanted)}" if len(wanted) > 1 else wanted[0]
-            return f"expected {choices}; found {found}", f"did you mean {close[0]}?" if close else ""
-        case "minimum":
-            return f"expected at least {wanted}, found {found}", ""
-        case "maximum":
-            return f"expected at most {wanted}, found {found}", ""
+            return f"expected {choices}; found {quoted(found)}", f"did you mean {close[0]}?" if close else ""
+        case "minimum" | "maximum":
+            side = "least" if error.validator == "minimum" else "most"
+            return f"expected at {side} {wanted}, found {found}", ""
         case "minItems" | "minProperties":
             return "expected at least one entry, found none", ""
         case "uniqueItems":
             return "expected every entry once, found one twice", "remove the second"
         case "minLength" | "maxLength":
-            return (
-                f"expected {part['minLength']} to {part['maxLength']} characters, found {len(error.instance)}",
-                "",
-            )
+            low, high = part["minLength"], part["maxLength"]
+            return f"expected {low} to {high} characters, found {len(found)}", ""
     raise NotImplementedError(f"no words for the schema keyword {error.validator}")
 
 

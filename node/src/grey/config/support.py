@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-from grey.config.errors import Fault
-from grey.config.model import Federation
+from typing import TYPE_CHECKING
+
 from grey.config.yamlfile import Document
+
+if TYPE_CHECKING:
+    from grey.config.errors import Fault
+    from grey.config.model import Federation
 
 
 def unsupported(federation: Federation, document: Document | None = None) -> list[Fault]:

@@ -14,10 +14,22 @@ SIZE = r"^[0-9]{1,9}(k|M|G|T|Ki|Mi|Gi|Ti)$"
 
 _DURATION = re.compile(DURATION.removesuffix("$"))
 _SIZE = re.compile(SIZE.removesuffix("$"))
-_SECONDS = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
 _BYTES = {
-    **{unit: 1000**power for power, unit in enumerate(["k", "M", "G", "T"], start=1)},
-    **{unit: 1024**power for power, unit in enumerate(["Ki", "Mi", "Gi", "Ti"], start=1)},
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
 }
 _LETTERS = re.compile(r"[A-Za-z]+$")
 

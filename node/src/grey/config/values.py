@@ -59,8 +59,8 @@ def domain(text: str) -> str:
     """Read a DNS name in small letters, without a dot at the end."""
     if len(text) > _MAX_DOMAIN or not all(_LABEL.fullmatch(part) for part in text.split(".")):
         raise BadValue(
-            f"expected a DNS name of at most {_MAX_DOMAIN} characters a-z, 0-9, - and dots, found {quoted(text)}",
-            "for example grey.internal",
+            f"expected a DNS name of a-z, 0-9, - and dots, found {quoted(text)}",
+            f"for example grey.internal, at most {_MAX_DOMAIN} characters",
         )
     return text
 

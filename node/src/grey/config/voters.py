@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from grey.config.model import Topology
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grey.config.model import Topology
 
 MAX_VOTERS = 7
 ENOUGH_VOTERS = 3

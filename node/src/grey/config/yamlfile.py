@@ -9,16 +9,19 @@ different values is refused: duplicate keys, tags, merge keys, numbers such as 0
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, NodeEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from grey.config.errors import ConfigError, Fault, quoted, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 50_000
@@ -139,24 +142,23 @@ def _decode(name: str, content: bytes) -> str:
 
 def _screen(name: str, text: str) -> None:
     """Refuse, before any tree is built, what has no place in these files."""
-    depth = documents = 0
+    depth = documents = values = 0
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             line = event.start_mark.line + 1
-            match type(event).__name__:
-                case "DocumentStartEvent":
-                    documents += 1
-                case "MappingStartEvent" | "SequenceStartEvent":
-                    depth += 1
-                case "MappingEndEvent" | "SequenceEndEvent":
-                    depth -= 1
+            documents += isinstance(event, DocumentStartEvent)
+            values += isinstance(event, NodeEvent)
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             if documents > 1:
                 raise _refused(name, line, "expected one document, found another one", "remove the line ---")
             if depth > MAX_DEPTH:
                 raise _too_deep(name, line)
-            if tag := getattr(event, "tag", None):
-                message = f"the tag {shortened(str(tag))} is refused"
-                raise _refused(name, line, message, "write the plain value")
+            if values > 2 * MAX_VALUES:
+                raise _too_many(name, line)
+            if getattr(event, "tag", None):
+                raise _refused(
+                    name, line, "tags are refused", "write the plain value, without the word after !"
+                )
     except YAMLError as error:
         raise ConfigError([_syntax(name, error)]) from None
 
@@ -174,36 +176,34 @@ class _Reader:
         self._values += 1
         line = node.start_mark.line + 1
         if self._values > MAX_VALUES:
-            message = f"more than {MAX_VALUES} values, anchors expanded"
-            raise ConfigError([*self.faults, Fault(self._file, line, "", message, "write what is meant")])
+            raise _too_many(self._file, line)
         if levels < 0:
             raise _too_deep(self._file, line)
         if isinstance(node, MappingNode):
             return self._mapping(node, path, levels)
         if isinstance(node, SequenceNode):
             return [self._item(item, (*path, index), levels) for index, item in enumerate(node.value)]
+        assert isinstance(node, ScalarNode)
         return self._scalar(node, path)
 
     def _mapping(self, node: MappingNode, path: KeyPath, levels: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            key = self._scalar(key_node, path) if isinstance(key_node, ScalarNode) else key_node
+            if not isinstance(key_node, ScalarNode):
+                self._fault(line, path, "expected a text as key, found a list or a mapping", "write a name")
+                continue
+            key = self._scalar(key_node, path)
             if not isinstance(key, str):
                 self._fault(line, path, f"expected a text as key, found {quoted(key)}", "put it in quotes")
                 continue
             here = (*path, key)
             if key == "<<" and key_node.style is None:
-                self._fault(
-                    line,
-                    here,
-                    "merge keys are refused",
-                    "write the keys out, or use an anchor for a whole value",
-                )
+                hint = "write the keys out, or use an anchor for a whole value"
+                self._fault(line, here, "merge keys are refused", hint)
             elif key in result:
-                self._fault(
-                    line, here, f"the key is already in line {self.lines[here]}", "keep one of the two"
-                )
+                message = f"the key is already in line {self.lines[here]}"
+                self._fault(line, here, message, "keep one of the two")
             else:
                 self.lines[here] = line
                 result[key] = self.value(value_node, here, levels - 1)
@@ -217,9 +217,8 @@ class _Reader:
         text: str = node.value
         line = node.start_mark.line + 1
         if not text.isprintable():
-            self._fault(
-                line, path, "the value has line breaks or unprintable characters", "write it in one line"
-            )
+            message = "the value has line breaks or unprintable characters"
+            self._fault(line, path, message, "write it in one line")
             return ""
         if node.style is not None:
             return text
@@ -241,21 +240,18 @@ class _Reader:
 def _syntax(name: str, error: YAMLError) -> Fault:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = error.problem if isinstance(error, MarkedYAMLError) else getattr(error, "reason", None)
-    message = " ".join(str(problem or error).split())
-    return Fault(
-        name,
-        0 if mark is None else mark.line + 1,
-        "",
-        f"not valid YAML: {message}",
-        "correct the line or the one before",
-    )
+    message = f"not valid YAML: {' '.join(str(problem or error).split())}"
+    return Fault(name, mark.line + 1 if mark else 0, "", message, "correct this line or the one before")
 
 
 def _too_deep(name: str, line: int) -> ConfigError:
     message = f"values are nested deeper than {MAX_DEPTH} levels"
-    return _refused(
-        name, line, message, "look for an anchor that holds itself, or for brackets that do not end"
-    )
+    return _refused(name, line, message, "look for an anchor that holds itself, or brackets without end")
+
+
+def _too_many(name: str, line: int) -> ConfigError:
+    message = f"more than {MAX_VALUES} values, with anchors expanded"
+    return _refused(name, line, message, "use fewer anchors within anchors")
 
 
 def _refused(name: str, line: int, message: str, hint: str) -> ConfigError:

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aetcd import rpc  # type: ignore[import-untyped]
 
 from grey.federation.attempts import MemberFault
-from grey.federation.etcd_member import Member, Stubs
+from grey.federation.etcd_rpc import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grey.federation.etcd_member import Member, Stubs
 
 
 class MemberHealth(msgspec.Struct, frozen=True):

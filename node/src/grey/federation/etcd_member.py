@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print is part of our own error messages
-
-import grpc  # type: ignore[import-untyped]
-from aetcd import rpc  # type: ignore[import-untyped]
-
-from grey.config.model import TlsFiles
 from grey.federation.attempts import MemberFault
+from grey.federation.etcd_rpc import grpc, rpc
 from grey.link.tls import TlsError, check_time, inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from grey.config.model import TlsFiles
 
 T = TypeVar("T")
 
@@ -33,6 +33,8 @@ _OPTIONS = (
 
 NEEDS_LEADER = (("hasleader", "true"),)
 """A member without a leader then says so at once, where it would let the call hang."""
+
+_CONNECT_PREFIX = re.compile(r"^failed to connect to all addresses; last error: [A-Z]+: (ipv[46]:\S+: )?")
 
 _REFUSED_CODES = frozenset(
     {
@@ -145,6 +147,13 @@ def own_certificate_fault(tls: TlsFiles, now: float) -> str | None:
 
 
 def _describe(fault: Any, timeout_seconds: float) -> str:
+    """Say in our own words what gRPC and TLS report."""
     if fault.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no answer within {timeout_seconds:.1f} s"
-    return str(fault.details() or fault.code().name)
+    text = _CONNECT_PREFIX.sub("", str(fault.details() or fault.code().name))
+    if "TSI_DATA_CORRUPTED" in text:  # the alert that follows a TLS 1.3 handshake without a good certificate
+        return "it refuses our certificate"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        reason = text.partition("CERTIFICATE_VERIFY_FAILED: ")[2].removesuffix(": OK")
+        return f"its certificate cannot be trusted here: {reason}"
+    return text

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from aetcd import rpc  # type: ignore[import-untyped]
-
-from grey.config.model import Endpoint, TlsFiles
 from grey.data.keyspace import prefix_end
 from grey.federation.attempts import Attempts
 from grey.federation.etcd_health import StoreHealth, ask_health
 from grey.federation.etcd_member import NEEDS_LEADER, Member, Stubs, own_certificate_fault
+from grey.federation.etcd_rpc import rpc
 from grey.federation.interface import FederationStoreError, Versioned
+
+if TYPE_CHECKING:
+    from grey.config.model import Endpoint, TlsFiles
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class EtcdFederationStore:
         return {pair.key[len(self._root) :].decode(): _versioned(pair) for pair in found.kvs}
 
     async def swap(self, key: str, value: bytes, *, expected: int | None) -> bool:
-        """Write the record if its version is ``expected`` (None: if there is none); say whether it was written."""
+        """Write the record if its version is ``expected`` (None: if there is none); say if it was written."""
         path = self._path(key)
         if expected is None:
             compare = rpc.Compare(
@@ -156,9 +157,7 @@ class EtcdFederationStore:
         if unknown:
             parts.append("whether it was written is unknown")
         own = own_certificate_fault(self._tls, time.time())
-        parts.append(
-            own or "look at the federation store's etcd on these hosts: greyd federation-store --check-health"
-        )
+        parts.append(own or "look at the store's etcd on these hosts: greyd federation-store --check-health")
         return FederationStoreError(". ".join(parts))
 
 

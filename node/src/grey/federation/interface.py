@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the rest of the node needs of the federation: a small shared store, and a view of roles and members."""
+"""What the rest of the node needs of the federation: a small shared store, a view of roles and members."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FederationStore(Protocol):
         ...
 
     async def swap(self, key: str, value: bytes, *, expected: int | None) -> bool:
-        """Write the record if its version is ``expected`` (None: if there is none); say whether it was written.
+        """Write the record if its version is ``expected`` (None: if there is none); say if it was written.
 
         On FederationStoreError the outcome is unknown.
         """

@@ -1,16 +1,14 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps the role: renews it while this cluster holds it, and says at any moment whether this node may write."""
+"""Keeps the role: renews it while this cluster holds it, and says at any moment if this node may write."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from grey.config.model import Federation
 from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
 from grey.federation import records
 from grey.federation.interface import FederationStore, FederationStoreError, RoleRecord, Versioned
@@ -30,6 +28,11 @@ from grey.federation.role import (
 )
 from grey.record.position import ORIGIN, Position
 from grey.store.interface import StoreDamaged, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from grey.config.model import Federation
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +61,8 @@ class LocalHistory(Protocol):
 class RoleKeeper:
     """The role as this node knows it; implements ``grey.federation.interface.RoleView``.
 
-    Only a renewal that the store confirmed to this very process moves the deadline, and it counts from before
-    its sending. A renewal whose answer is lost is looked up by the next read and sent anew.
+    Only a renewal that the store confirmed to this very process moves the deadline, and it counts from
+    before its sending. A renewal whose answer is lost is looked up by the next read and sent anew.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class RoleKeeper:
         return self._problem
 
     def refused(self) -> bool:
-        """Whether store and data contradict each other, so that this node must not serve (state ``refused``)."""
+        """Whether store and data contradict each other, so that this node must not serve."""
         return self._refused
 
     async def run(self) -> None:

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The federation store's member beside greyd: what may be started on which data, and whether it is well.
 
-The marker file outlives the data folder on purpose. It holds ``{"state": "bootstrapping" | "member"}``: with
-``member`` the data was once part of a healthy majority, and an empty data folder then means that it was lost.
-A member that lost its data must never start as if it were new: it would vote again on what it already promised.
+The marker file outlives the data folder on purpose. It holds ``{"state": "bootstrapping" | "member"}``:
+with ``member`` the data was once part of a healthy majority, and an empty data folder means that it was
+lost. A member that lost its data must never start as if it were new: it would vote again on what it
+already promised.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from grey.config.model import Endpoint, TlsFiles
 from grey.federation.etcd_health import MemberHealth, StoreHealth
 from grey.federation.etcd_store import EtcdFederationStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grey.config.model import Endpoint, TlsFiles
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ _POLL_SECONDS = 0.5
 
 
 class MemberRefused(Exception):
-    """The member must not be started on what is on disk; the message says why and what to do (exit code 3)."""
+    """The member must not be started on what is on disk; the message says why and what to do."""
 
 
 class MemberFiles(msgspec.Struct, frozen=True):
@@ -61,14 +65,15 @@ def prepare(member: MemberFiles) -> list[str]:
     data = _inspect(Path(member.data_dir))
     if data == "foreign":
         raise MemberRefused(
-            f"{member.data_dir} must be empty or hold an etcd member (member/wal, member/snap), but holds other files: "
-            "check federation_store.member.data_dir in the node's file"
+            f"{member.data_dir} must be empty or hold an etcd member (member/wal, member/snap), "
+            "but holds other files: check federation_store.member.data_dir in the node's file"
         )
     if state == "member" and data == "empty":
         raise MemberRefused(
-            f"{member.marker_file} says that {member.name} is a member of the federation store, but its data in "
-            f"{member.data_dir} is gone. Put the data back; if it is lost for good, replace the member: "
-            f"remove it from the store (etcdctl member remove), delete {member.marker_file}, add it anew"
+            f"{member.marker_file} says that {member.name} is a member of the federation store, "
+            f"but its data in {member.data_dir} is gone. Put the data back; if it is lost for good, "
+            "replace the member: remove it from the store (etcdctl member remove), "
+            f"delete {member.marker_file}, add it anew"
         )
     if state is None and data == "member":
         _log.warning("adopting the etcd member found in %s: it had no marker file", member.data_dir)
@@ -120,9 +125,19 @@ def takes_part(health: StoreHealth, name: str) -> bool:
 def write_marker(member: MemberFiles, state: State) -> None:
     """Write the marker durably: it is there completely or not at all, also after a power cut."""
     path = Path(member.marker_file)
+    try:
+        _write_durably(path, msgspec.json.encode(_Marker(state)))
+    except OSError as fault:
+        raise MemberRefused(
+            f"{path} cannot be written ({fault}): check its folder's owner, mode and room"
+        ) from fault
+
+
+def _write_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     with temporary.open("wb") as file:
-        file.write(msgspec.json.encode(_Marker(state)))
+        os.fchmod(file.fileno(), 0o644)  # the check may run as root, the member reads it as its own user
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -140,13 +155,14 @@ def _read_marker(path: Path) -> State | None:
         return None
     except (msgspec.DecodeError, OSError) as fault:
         raise MemberRefused(
-            f'{path} must hold {{"state": "bootstrapping"}} or {{"state": "member"}}, but cannot be read ({fault}): '
-            'write {"state": "member"} into it if this host was ever a member, else delete it'
+            f'{path} must hold {{"state": "bootstrapping"}} or {{"state": "member"}}, but cannot be '
+            f'read ({fault}): write {{"state": "member"}} into it if this host was '
+            "ever a member, else delete it"
         ) from fault
 
 
 def _inspect(data_dir: Path) -> Literal["empty", "member", "foreign"]:
-    """Say what a data folder holds. A member that has no write-ahead log yet counts as empty, as etcd sees it."""
+    """Say what a data folder holds. A member without a write-ahead log counts as empty, as etcd sees it."""
     try:
         names = {entry.name for entry in data_dir.iterdir()}
     except FileNotFoundError:

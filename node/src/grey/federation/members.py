@@ -7,19 +7,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from grey.config.model import Federation
 from grey.federation import records
 from grey.federation.interface import FederationStore, FederationStoreError, MemberReport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from grey.config.model import Federation
 
 _log = logging.getLogger(__name__)
 
 
 def report_interval(detection_seconds: float) -> float:
-    """Return how often a cluster reports, in seconds: about once a second, faster for short detection times."""
+    """Return every how many seconds a cluster reports: once a second, faster for short detection times."""
     return min(1.0, max(0.2, detection_seconds / 10))
 
 

@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from grey.federation import records
-from grey.federation.interface import FederationStore
 from grey.federation.records import ClusterRecord
+
+if TYPE_CHECKING:
+    from grey.federation.interface import FederationStore
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +39,9 @@ class Registry:
                 return
             if known is not None and known.data_id is not None:
                 raise DataReplaced(
-                    f"the data of {cluster} must be {known.data_id} (registered by {known.node}), but {node} holds "
-                    f"{data_id}: the data folder was replaced. Put the old data back; if it is lost for good, "
-                    f"make the federation forget it and start again"
+                    f"the data of {cluster} must be {known.data_id} (registered by {known.node}), "
+                    f"but {node} holds {data_id}: the data folder was replaced. Put the old data back; "
+                    "if it is lost for good, make the federation forget it and start again"
                 )
             version = None if stored is None else stored.version
             key = records.cluster_key(cluster)

@@ -142,8 +142,8 @@ def decide(view: View, timing: Timing) -> Action:
     record = view.record
     if local_epoch > record.epoch:
         return Refuse(
-            f"the data of {view.cluster} is of epoch {local_epoch}, but the role record in the federation store "
-            f"says epoch {record.epoch} ({record.cluster}): the federation store is older than the data. "
+            f"the data of {view.cluster} is of epoch {local_epoch}, but the role record in the federation "
+            f"store says epoch {record.epoch} ({record.cluster}): the store is older than the data. "
             "Restore the newer federation store, or recover the quorum explicitly"
         )
     if record.cluster != view.cluster:
@@ -164,8 +164,9 @@ def _without_record(view: View, *, empty: bool) -> Action:
         return Wait(f"no cluster has the role yet; the first primary is to be {view.bootstrap or 'unknown'}")
     if view.elsewhere is not None:
         return Refuse(
-            f"neither the federation store nor {view.cluster} holds history, but {view.elsewhere} reports some: "
-            f"starting anew would leave its records behind. Restore the data of {view.cluster} or the federation store"
+            f"neither the federation store nor {view.cluster} holds history, but {view.elsewhere} reports "
+            "some: starting anew would leave its records behind. "
+            f"Restore the data of {view.cluster} or the federation store"
         )
     return Bootstrap(RoleRecord(view.cluster, FIRST_EPOCH, 0, view.node))
 
@@ -188,6 +189,7 @@ def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
         return Claim(record.epoch)
     found = "is empty" if empty else f"was never primary in it (position {view.local_position})"
     return Refuse(
-        f"the role record names {view.cluster} as the primary of epoch {record.epoch}, but the data here {found}: "
-        "data was lost or replaced. Restore the data folder, or promote another cluster"
+        f"the role record names {view.cluster} as the primary of epoch {record.epoch}, "
+        f"but the data here {found}: data was lost or replaced. "
+        "Restore the data folder, or promote another cluster"
     )

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from grey.config.model import Cluster, Federation
-from grey.federation.interface import RoleRecord
-from grey.federation.members import Observed
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grey.config.model import Cluster, Federation
+    from grey.federation.interface import RoleRecord
+    from grey.federation.members import Observed
 
 Status: TypeAlias = Literal["primary", "replica", "copying", "refused", "offline", "unknown"]
 
@@ -59,7 +61,7 @@ def status_document(
     observed: Mapping[str, Observed],
     voters: Voters,
 ) -> StatusDocument:
-    """Put together what is known. ``observed`` is ``Members.observed()``; ``answered_by`` is a node's name."""
+    """Put together what is known. ``observed`` is ``Members.observed()``, ``answered_by`` a node's name."""
     return StatusDocument(
         federation=federation.name,
         epoch=holder.epoch if holder else None,

@@ -8,11 +8,13 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR")
 

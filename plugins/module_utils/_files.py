@@ -10,11 +10,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HIDDEN = "(content hidden)"
 

@@ -9,14 +9,17 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _processes
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 ARCHITECTURES = ("x86_64", "aarch64")
 # The kernel takes 107 bytes; supervisord first binds PATH.PID, and a PID has up to seven digits.
@@ -100,8 +103,10 @@ def space_faults(path: str, wanted_bytes: int) -> list[str]:
     if free >= wanted_bytes:
         return []
     return [
-        f"{path}: wanted {wanted_bytes // 2**20} MiB free on the file system of {there}, found {free // 2**20} MiB; "
-        "make room"
+        (
+            f"{path}: wanted {wanted_bytes // 2**20} MiB free on the file system of {there}, found {free // 2**20} MiB; "
+            "make room"
+        )
     ]
 
 
@@ -124,7 +129,9 @@ def binary_faults(binaries: Sequence[Binary]) -> tuple[list[str], dict[str, str]
                 continue
             versions[binary.path] = found
             if binary.minimum is not None and _numbers(found) < _numbers(binary.minimum):
-                faults.append(f"{binary.path}: wanted version {binary.minimum} or newer, found {found}; install a newer one")
+                faults.append(
+                    f"{binary.path}: wanted version {binary.minimum} or newer, found {found}; install a newer one"
+                )
     return faults, versions
 
 
@@ -142,7 +149,9 @@ def _version(binary: Binary) -> str | GreyError:
     except GreyError as error:
         return error
     if answer.code != 0:
-        return GreyError(f"{binary.path}: wanted it to tell its version, found exit {answer.code}: {answer.said()}")
+        return GreyError(
+            f"{binary.path}: wanted it to tell its version, found exit {answer.code}: {answer.said()}"
+        )
     match = re.search(r"\d+(\.\d+)+", answer.output)
     return match.group() if match else "unknown"
 

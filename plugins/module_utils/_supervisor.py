@@ -9,9 +9,8 @@ with, so an interrupted run, a killed supervisord or a stopped program is seen b
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _processes
 from ansible_collections.grey.distributed.plugins.module_utils import _supervisor_conf as conf
@@ -21,6 +20,10 @@ from ansible_collections.grey.distributed.plugins.module_utils._supervisor_rpc i
     ProgramState,
     SupervisorClient,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _POLL_SECONDS = 0.05
 _SHUTDOWN_SECONDS = 60.0
@@ -70,7 +73,9 @@ class Supervisor:
             or (self._check and inputs_changed)
         ]
         for program in stale:
-            self._note(program.name, _shown(states.get(program.name)), "running with the present configuration")
+            self._note(
+                program.name, _shown(states.get(program.name)), "running with the present configuration"
+            )
         if live is None:
             self._note("supervisord", "not running", "running")
             self._start(own_file)
@@ -127,7 +132,9 @@ class Supervisor:
             _processes.marked(self._layout.instance), live.pid if live is not None else None
         )
         for orphan in orphans:
-            self._note(f"process {orphan.pid} ({orphan.name})", "left over from an earlier supervisord", "ended")
+            self._note(
+                f"process {orphan.pid} ({orphan.name})", "left over from an earlier supervisord", "ended"
+            )
         if not self._check:
             _processes.end(orphans, self._layout.instance, grace_seconds=10.0)
             if live is None:
@@ -213,12 +220,15 @@ class Supervisor:
                 if len(starts[name]) >= _QUICK_EXITS or (state is not None and state.state == "FATAL"):
                     raise self._failed(name, f"it ended {len(starts[name])} times right after its start")
             if time.monotonic() > deadline:
-                raise self._failed(waiting[0], f"{_shown(states.get(waiting[0]))} after {timeout_seconds:g} s")
+                raise self._failed(
+                    waiting[0], f"{_shown(states.get(waiting[0]))} after {timeout_seconds:g} s"
+                )
             time.sleep(_POLL_SECONDS)
         for program in programs:
             if not self._current(states[program.name], conf.written_digest(files[program.name])):
                 raise self._failed(
-                    program.name, "it runs with an older configuration: its files changed during this run; run again"
+                    program.name,
+                    "it runs with an older configuration: its files changed during this run; run again",
                 )
 
     def _failed(self, name: str, found: str) -> GreyError:

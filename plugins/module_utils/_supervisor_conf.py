@@ -121,7 +121,9 @@ stdout_logfile = {_value(str(layout.log_file(program.name)))}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 5
 """
-    environment = f'{MARKER}="{_value(layout.instance)}",{PROGRAM_DIGEST}="{digest(body, program.depends_on)}"'
+    environment = (
+        f'{MARKER}="{_value(layout.instance)}",{PROGRAM_DIGEST}="{digest(body, program.depends_on)}"'
+    )
     return File(
         str(layout.programs_dir / f"{program.name}.conf"), f"{body}environment = {environment}\n", 0o600
     )

@@ -8,12 +8,14 @@ import contextlib
 import http.client
 import socket
 import xmlrpc.client
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _ANSWER_SECONDS = 5.0
 
@@ -86,7 +88,9 @@ class SupervisorClient:
                 f"supervisord at {self._path}: {method}({', '.join(map(str, arguments))}): {fault.faultString}"
             ) from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-            raise GreyError(f"supervisord at {self._path}: wanted an answer to {method}, found: {error}") from error
+            raise GreyError(
+                f"supervisord at {self._path}: wanted an answer to {method}, found: {error}"
+            ) from error
 
 
 class SupervisorFault(GreyError):

@@ -89,7 +89,6 @@ paths:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.grey.distributed.plugins.module_utils import _files
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
 

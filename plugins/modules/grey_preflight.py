@@ -116,7 +116,6 @@ import platform
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.grey.distributed.plugins.module_utils import _preflight
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
 
@@ -124,7 +123,8 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
     """Do what the module is for."""
     binaries = [
-        _preflight.Binary(item["path"], tuple(item["arguments"]), item["minimum"]) for item in params["binaries"]
+        _preflight.Binary(item["path"], tuple(item["arguments"]), item["minimum"])
+        for item in params["binaries"]
     ]
     ports = [(item["port"], item["purpose"]) for item in params["ports"]]
     binary_faults, versions = _preflight.binary_faults(binaries)

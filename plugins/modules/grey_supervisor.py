@@ -130,7 +130,6 @@ log_file:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor import Supervisor
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor_conf import Layout, Program

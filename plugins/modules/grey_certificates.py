@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: a host's keys and certificates."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: grey_certificates
+short_description: Make keys on a host, ask for certificates and put them in place
+version_added: 0.1.0
+description:
+  - Keys are made on the host with mode 0600 and never leave it; only signing requests are returned.
+  - A new key waits beside the old one until its certificate is there, then both are exchanged.
+  - Needs the Python library C(cryptography) on the host.
+author:
+  - Grey Distributed contributors (@grey-distributed)
+extends_documentation_fragment:
+  - grey.distributed.attributes
+options:
+  state:
+    description:
+      - V(requested) makes a key and a request for each certificate that is missing, wrong or near its end.
+      - V(installed) puts O(issued) certificates and the authorities in place.
+    type: str
+    choices: [requested, installed]
+    required: true
+  certificates:
+    description: The certificates that the host should have.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: What it is called between host and controller.
+        type: str
+        required: true
+      cert_file:
+        description: Where the certificate is.
+        type: path
+        required: true
+      key_file:
+        description: Where the private key is.
+        type: path
+        required: true
+      ca_file:
+        description: Where the authority's certificate is.
+        type: path
+        required: true
+      common_name:
+        description: The common name inside.
+        type: str
+        required: true
+      dns:
+        description: The DNS names inside.
+        type: list
+        elements: str
+        default: []
+      addresses:
+        description: The IP addresses inside.
+        type: list
+        elements: str
+        default: []
+      issuer:
+        description: The authority's certificate in PEM; empty in check mode when it does not exist yet.
+        type: str
+        required: true
+  issued:
+    description: The certificates that were issued, PEM by name; empty texts in check mode.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Ask for what is missing
+  grey.distributed.grey_certificates:
+    state: requested
+    certificates: "{{ wanted }}"
+  register: requested
+
+- name: Put the certificates in place
+  grey.distributed.grey_certificates:
+    state: installed
+    certificates: "{{ wanted }}"
+    issued: "{{ signed.certificates[inventory_hostname] }}"
+"""
+
+RETURN = r"""
+requests:
+  description: For each certificate to be issued, its name, the request in PEM and the reasons.
+  returned: when O(state=requested)
+  type: list
+  elements: dict
+  sample: [{name: federation, csr: "-----BEGIN CERTIFICATE REQUEST-----...", reasons: [missing]}]
+stale_bundles:
+  description: Certificates whose authority on the host differs.
+  returned: when O(state=requested)
+  type: list
+  elements: str
+pending:
+  description: Whether O(state=installed) has anything to do.
+  returned: when O(state=requested)
+  type: bool
+installed:
+  description: The names of the certificates that were put in place.
+  returned: when O(state=installed)
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _x509
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+
+
+def work(params: dict[str, Any], check: bool) -> Outcome:
+    """Do what the module is for."""
+    wanted = [
+        _certificates.Wanted(
+            item["name"],
+            item["cert_file"],
+            item["key_file"],
+            item["ca_file"],
+            _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
+            item["issuer"],
+        )
+        for item in params["certificates"]
+    ]
+    if params["state"] == "requested":
+        return _certificates.request(wanted, check=check)
+    return _certificates.install(wanted, params["issued"], check=check)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["requested", "installed"], "required": True},
+            "certificates": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "cert_file": {"type": "path", "required": True},
+                    "key_file": {"type": "path", "required": True, "no_log": False},
+                    "ca_file": {"type": "path", "required": True},
+                    "common_name": {"type": "str", "required": True},
+                    "dns": {"type": "list", "elements": "str", "default": []},
+                    "addresses": {"type": "list", "elements": "str", "default": []},
+                    "issuer": {"type": "str", "required": True},
+                },
+            },
+            "issued": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    finish(module, work)
+
+
+if __name__ == "__main__":
+    main()

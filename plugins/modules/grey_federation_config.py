@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: the federation file, checked, and the inventory's hosts placed in it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: grey_federation_config
+short_description: Read and check the federation file, and place the hosts in its clusters
+version_added: 0.1.0
+description:
+  - Runs C(grey-ctl config show) on the controller and returns the federation with all defaults filled in.
+  - Checks that every cluster has a host, that no host is in two clusters, and that every host has an address.
+  - Contacts no host, so that a wrong file or inventory is refused before anything is touched.
+author:
+  - Grey Distributed contributors (@grey-distributed)
+extends_documentation_fragment:
+  - grey.distributed.attributes.read_only
+options:
+  path:
+    description: The federation file.
+    type: path
+    required: true
+  grey_ctl:
+    description: The grey-ctl program on the controller.
+    type: path
+    default: grey-ctl
+  groups:
+    description: All groups of the inventory with their hosts. Needed unless O(name_only=true).
+    type: dict
+  addresses:
+    description: The address of each host. Needed unless O(name_only=true).
+    type: dict
+  group:
+    description: The group of all hosts of the deployment.
+    type: str
+    default: grey
+  name_only:
+    description: Only find the federation's name, in a file that may be wrong otherwise; for tearing down.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Read the federation file
+  grey.distributed.grey_federation_config:
+    path: /srv/inventory/federation.yaml
+    groups: "{{ groups }}"
+    addresses: {aws-east-1: 127.77.1.1}
+  delegate_to: localhost
+  run_once: true
+  register: config
+"""
+
+RETURN = r"""
+name:
+  description: The federation's name; null when O(name_only=true) and none can be seen.
+  returned: success
+  type: str
+  sample: global-grey
+federation:
+  description: The federation with all defaults.
+  returned: unless O(name_only=true)
+  type: dict
+content:
+  description: The file's text.
+  returned: unless O(name_only=true)
+  type: str
+hosts:
+  description: What each host is, with its cluster, address, ports and the certificates it may have.
+  returned: unless O(name_only=true)
+  type: dict
+members:
+  description: The members of the federation store, one per voter cluster.
+  returned: unless O(name_only=true)
+  type: list
+  elements: dict
+  sample: [{name: aws-east-1, cluster: aws-east, address: 127.77.1.1}]
+errors:
+  description: The faults that were found, each with file, line, key, message and hint, or as text for the inventory.
+  returned: when the file or the inventory is wrong
+  type: list
+  elements: raw
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.grey.distributed.plugins.module_utils import _federation
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+
+
+def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
+    """Do what the module is for."""
+    path = params["path"]
+    if params["name_only"]:
+        return Outcome({"name": _federation.name_of(path)})
+    federation = _federation.read(params["grey_ctl"], path)
+    placed = _federation.place(federation, params["groups"], params["addresses"], params["group"])
+    return Outcome(
+        {
+            "name": federation["name"],
+            "federation": federation,
+            "content": _federation.content(path),
+            **placed,
+        }
+    )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "grey_ctl": {"type": "path", "default": "grey-ctl"},
+            "groups": {"type": "dict"},
+            "addresses": {"type": "dict"},
+            "group": {"type": "str", "default": "grey"},
+            "name_only": {"type": "bool", "default": False},
+        },
+        required_if=[("name_only", False, ("groups", "addresses"))],
+        supports_check_mode=True,
+    )
+    finish(module, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -57,7 +57,7 @@ class Authority:
         expired: bool = False,
         bundle: bytes | None = None,
     ) -> TlsFiles:
-        """Write cert.pem, key.pem and ca.pem (``bundle``, else this root) into ``folder``; return their paths."""
+        """Write cert.pem, key.pem and ca.pem (``bundle``, else this root) into ``folder``."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         end = now - datetime.timedelta(hours=1) if expired else now + DAY

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
 from grey.federation import records
-from grey.federation.interface import FederationStore, FederationStoreError, RoleRecord, Versioned
+from grey.federation.interface import FederationStore, FederationStoreError, MemberReport, RoleRecord
 from grey.federation.role import (
     Action,
     Bootstrap,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from grey.config.model import Federation
 
 _log = logging.getLogger(__name__)
+
+_ACTIONS_PER_STEP = 3
+"""Bootstrap, claim and renew follow one another at once."""
 
 
 def boottime_seconds() -> float:
@@ -147,9 +150,8 @@ class RoleKeeper:
             self._report(f"the local data cannot be asked: {fault}")
 
     async def _step(self) -> None:
-        while True:
-            view = await self._look()
-            action = decide(view, self._timing)
+        for _ in range(_ACTIONS_PER_STEP):
+            action = decide(await self._look(), self._timing)
             await self._act(action)
             if not isinstance(action, Bootstrap | Claim):
                 return
@@ -178,7 +180,11 @@ class RoleKeeper:
     async def _elsewhere(self) -> str | None:
         """Return the name of another cluster that reports history, if there is one."""
         reports = await self._store.list(records.MEMBERS)
-        return next((name for name in map(_name_with_history, reports, reports.values()) if name), None)
+        found = [records.decode_report(key, stored.value) for key, stored in reports.items()]
+        return next((each.cluster for each in found if self._has_history(each)), None)
+
+    def _has_history(self, report: MemberReport) -> bool:
+        return report.cluster != self._cluster and (report.epoch > 0 or report.position != ORIGIN)
 
     def _take_note(self, record: RoleRecord | None) -> None:
         if record is not None:
@@ -222,11 +228,6 @@ class RoleKeeper:
             return
         self._problem = problem
         if problem is None:
-            _log.info("role: %s", self._holder)
+            _log.info("role: all is well again")
         else:
             _log.warning("role: %s", problem)
-
-
-def _name_with_history(key: str, stored: Versioned) -> str | None:
-    report = records.decode_report(key, stored.value)
-    return report.cluster if report.epoch > 0 or report.position != ORIGIN else None

@@ -76,7 +76,7 @@ class Members:
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
-        self._counter: int | None = None
+        self._counter = int(wall() * 1000)  # so that a restart goes on above what was reported before
         self._seen: dict[str, _Seen] = {}
         self._problem: str | None = None
 
@@ -95,14 +95,14 @@ class Members:
             await self._sleep(self._interval)
 
     async def step(self) -> None:
-        """Read all reports, then publish the own one."""
-        try:
-            await self._read()
-            await self._publish()
-        except FederationStoreError as fault:
-            self._say(str(fault))
-        else:
-            self._say(None)
+        """Read all reports and publish the own one."""
+        faults = []
+        for outcome in await asyncio.gather(self._read(), self._publish(), return_exceptions=True):
+            if isinstance(outcome, FederationStoreError):
+                faults.append(str(outcome))
+            elif outcome is not None:
+                raise outcome
+        self._say(faults[0] if faults else None)
 
     async def _read(self) -> None:
         stored = await self._store.list(records.MEMBERS)
@@ -123,9 +123,6 @@ class Members:
                 self._seen[report.cluster] = _Seen(report, now)
 
     async def _publish(self) -> None:
-        if self._counter is None:
-            before = self._seen.get(self._cluster)
-            self._counter = before.report.counter if before else 0
         self._counter += 1
         report = msgspec.structs.replace(self._report(), cluster=self._cluster, counter=self._counter)
         await self._store.put(records.member_key(self._cluster), records.encode(report))

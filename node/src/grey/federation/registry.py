@@ -21,7 +21,7 @@ class DataReplaced(Exception):
 
 
 class Registry:
-    """The records ``clusters/NAME``. Methods raise FederationStoreError when the store does not answer."""
+    """The records ``clusters/NAME``, for clusters that vote. Methods raise FederationStoreError."""
 
     def __init__(self, store: FederationStore) -> None:
         self._store = store

@@ -41,7 +41,11 @@ def report(tool: str, failure: Failed) -> None:
     print(f"{tool}: {failure.message}", file=sys.stderr)
     if failure.next_step:
         first, *rest = failure.next_step.splitlines()
-        print("\n".join([f"  next: {first}", *(f"        {line}" for line in rest)]), file=sys.stderr, flush=True)
+        print(
+            "\n".join([f"  next: {first}", *(f"        {line}" for line in rest)]),
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def seconds(since: float) -> str:

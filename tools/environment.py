@@ -74,7 +74,9 @@ def up_to_date(wanted: str) -> bool:
     if broken(stamp) or SETS.index(str(stamp["set"])) < SETS.index(wanted):
         return False
     made_from = digests()
-    return all(stamp.get(key) == made_from[key] for key in (str(stamp["set"]), "node")) and collection_linked()
+    return (
+        all(stamp.get(key) == made_from[key] for key in (str(stamp["set"]), "node")) and collection_linked()
+    )
 
 
 def read_stamp() -> dict[str, str]:
@@ -97,7 +99,11 @@ def broken(stamp: dict[str, str]) -> str:
     program = "import sys; print(*sys.version_info[:2], sys.prefix)"
     try:
         answer = subprocess.run(
-            [VENV / "bin" / "python", "-I", "-c", program], capture_output=True, text=True, timeout=30, check=False
+            [VENV / "bin" / "python", "-I", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return "its interpreter is gone"
@@ -137,10 +143,15 @@ def require_venv_module(*, install_missing: bool) -> None:
         say(f"environment: installing {package}, which Python needs to make environments")
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         command = f"apt-get update -q; apt-get install -y -q --no-install-recommends {package}"
-        code, output = run(f"apt-get install {package}", ["sh", "-c", command], CACHE / "log" / "apt.log", env=environment)
+        code, output = run(
+            f"apt-get install {package}", ["sh", "-c", command], CACHE / "log" / "apt.log", env=environment
+        )
         if code == 0 and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
             return
-        raise Failed(f"apt-get install {package} failed:\n{tail(output)}", f"install {package} by hand and run this again")
+        raise Failed(
+            f"apt-get install {package} failed:\n{tail(output)}",
+            f"install {package} by hand and run this again",
+        )
     raise Failed(
         f"Python {python_version()} ({sys.executable}) has no module ensurepip, so it cannot make an environment",
         f"Debian and Ubuntu: apt-get install python3-venv   (or {package}), as root\nthen run this again",
@@ -155,7 +166,10 @@ def make_empty_venv() -> None:
     code, output = run("making .venv", [sys.executable, "-m", "venv", str(VENV)], LOG)
     if code != 0:
         shutil.rmtree(VENV, ignore_errors=True)
-        raise Failed(f"python -m venv {VENV} failed:\n{tail(output)}", "see the lines above; a full disk and a missing python3-venv are usual")
+        raise Failed(
+            f"python -m venv {VENV} failed:\n{tail(output)}",
+            "see the lines above; a full disk and a missing python3-venv are usual",
+        )
 
 
 def install(name: str) -> None:
@@ -174,7 +188,10 @@ def install(name: str) -> None:
     where: list[str] = []
     if folder := os.environ.get("GREY_WHEELHOUSE"):
         if not Path(folder).is_dir():
-            raise Failed(f"GREY_WHEELHOUSE={folder} is not a folder", "name a folder that holds the wheels of " + str(lock))
+            raise Failed(
+                f"GREY_WHEELHOUSE={folder} is not a folder",
+                "name a folder that holds the wheels of " + str(lock),
+            )
         where = ["--no-index", "--find-links", folder]
     # Without a network pip's own limits (15 s, 5 retries per file) keep the user waiting for minutes.
     environment = {"PIP_RETRIES": "2", "PIP_DEFAULT_TIMEOUT": "15", **os.environ}
@@ -182,24 +199,47 @@ def install(name: str) -> None:
     code, output = run(f"installing {total} packages", command, LOG, env=environment, detail=detail)
     if code != 0:
         raise pip_failure(code, output, lock)
-    command = [*pip, "install", "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT / "node")]
+    command = [
+        *pip,
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--editable",
+        str(ROOT / "node"),
+    ]
     code, output = run("installing the node", command, LOG.with_name("node.log"), env=environment)
     if code != 0:
-        raise Failed(f"installing the node from {ROOT / 'node'} failed:\n{tail(output)}", "see the lines above")
+        raise Failed(
+            f"installing the node from {ROOT / 'node'} failed:\n{tail(output)}", "see the lines above"
+        )
 
 
 def pip_failure(code: int, output: str, lock: Path) -> Failed:
     """Turn pip's output into what happened and what to do."""
     if code == 124:
-        return Failed("pip took more than 15 minutes", f"look into {LOG}, then run this again: what is downloaded is kept")
+        return Failed(
+            "pip took more than 15 minutes",
+            f"look into {LOG}, then run this again: what is downloaded is kept",
+        )
     if "No space left on device" in output:
-        return Failed("the disk is full", f"make room (about 600 MB) below {ROOT} and for pip's cache, then run this again")
+        return Failed(
+            "the disk is full",
+            f"make room (about 600 MB) below {ROOT} and for pip's cache, then run this again",
+        )
     if "DO NOT MATCH THE HASHES" in output:
         return Failed(
             f"a downloaded file is not the one that {lock.name} names:\n{tail(output, 12)}",
             "do not use it. A cache or mirror may hold a damaged file: pip cache purge, then run this again",
         )
-    unreachable = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "Connection broken")
+    unreachable = (
+        "NewConnectionError",
+        "NameResolutionError",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "ProxyError",
+        "Connection broken",
+    )
     words = "\n".join(line for line in output.splitlines() if not re.match(r"WARNING|ERROR: Ignored", line))
     if any(word in output for word in unreachable) or "(from versions: none)" in output:
         source = os.environ.get("GREY_WHEELHOUSE") or "the package index that pip is set up for"

@@ -76,7 +76,8 @@ def choose() -> tuple[Path, str]:
                 if source is not from_path:
                     say(f"etcd: {reason}")
     raise Failed(
-        f"no etcd {dotted(OLDEST)} or newer could be found or fetched:\n" + "\n".join(f"    - {reason}" for reason in reasons),
+        f"no etcd {dotted(OLDEST)} or newer could be found or fetched:\n"
+        + "\n".join(f"    - {reason}" for reason in reasons),
         "one of these, then run this again:\n"
         "- as root: apt-get install etcd-server\n"
         f"- get etcd-v{VERSION}-linux-{architecture()}.tar.gz on another machine, copy it here and set\n"
@@ -102,7 +103,10 @@ def from_cache() -> tuple[Path, str]:
     """Use what an earlier run fetched."""
     for candidate in sorted(HOME.glob("*/etcd")):
         try:
-            return candidate, f"version {dotted(version_of(candidate))}, fetched earlier from a {candidate.parent.name}"
+            return (
+                candidate,
+                f"version {dotted(version_of(candidate))}, fetched earlier from a {candidate.parent.name}",
+            )
         except Unusable:
             shutil.rmtree(candidate.parent)
     raise Unusable("nothing fetched earlier")
@@ -112,7 +116,9 @@ def from_archive() -> tuple[Path, str]:
     """Use a release archive, local or downloaded, whose SHA-256 is the pinned one."""
     wanted = os.environ.get("GREY_ETCD_SHA256", "").strip().lower() or SHA256.get(architecture(), "")
     if not wanted:
-        raise Unusable(f"release archive: no SHA-256 is pinned for {architecture()} (known: {', '.join(SHA256)}); GREY_ETCD_SHA256 can name one")
+        raise Unusable(
+            f"release archive: no SHA-256 is pinned for {architecture()} (known: {', '.join(SHA256)}); GREY_ETCD_SHA256 can name one"
+        )
     part = HOME / "download" / f"etcd-v{VERSION}-linux-{architecture()}.tar.gz.part"
     local = os.environ.get("GREY_ETCD_ARCHIVE")
     places = [local] if local else [
@@ -137,42 +143,69 @@ def from_archive() -> tuple[Path, str]:
 def from_package() -> tuple[Path, str]:
     """Fetch the distribution's package with private state folders and unpack it; no root is needed."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise Unusable("distribution's package: only Debian's and Ubuntu's can be unpacked without root, and apt-get is not here")
+        raise Unusable(
+            "distribution's package: only Debian's and Ubuntu's can be unpacked without root, and apt-get is not here"
+        )
     work = HOME / "apt"
     shutil.rmtree(work, ignore_errors=True)
     (work / "archives").mkdir(parents=True)
     try:
-        package = apt_download(work, system_lists=True) or apt_download(work, system_lists=False)
+        said: list[str] = []
+        package = apt_download(work, said, system_lists=True) or apt_download(work, said, system_lists=False)
         if package is None:
-            raise Unusable(f"distribution's package: apt-get download failed:\n{tail((HOME / 'apt.log').read_text(encoding='utf-8'), 4)}")
-        code, output = run("unpacking", ["dpkg-deb", "-x", str(package), str(work / "tree")], HOME / "dpkg.log", limit_seconds=120)
+            faults = [line for line in "".join(said).splitlines() if re.match(r"E:|W:", line)]
+            raise Unusable("distribution's package: apt-get download failed:\n" + tail("\n".join(faults), 4))
+        code, output = run(
+            "unpacking",
+            ["dpkg-deb", "-x", str(package), str(work / "tree")],
+            HOME / "dpkg.log",
+            limit_seconds=120,
+        )
         inside = work / "tree" / "usr" / "bin" / "etcd"
         if code != 0 or not inside.is_file():
-            raise Unusable(f"distribution's package: {package.name} does not hold /usr/bin/etcd {output.strip()}")
+            raise Unusable(
+                f"distribution's package: {package.name} does not hold /usr/bin/etcd {output.strip()}"
+            )
         binary = keep(inside, "package")
         return binary, f"version {dotted(version_of(binary))}, from the distribution's package {package.name}"
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def apt_download(work: Path, *, system_lists: bool) -> Path | None:
-    """Return the package's file; first by the system's package lists, then by private ones that are fetched."""
+def apt_download(work: Path, said: list[str], *, system_lists: bool) -> Path | None:
+    """Return the package's file, by the system's package lists or by private ones that are fetched; ``said`` gets apt's words."""
     options = [
         f"Dir::Cache={work}", "Dir::State::status=/var/lib/dpkg/status", "Debug::NoLocking=1", "Acquire::Retries=1",
         f"Acquire::http::Timeout={CONNECT_SECONDS:.0f}", f"Acquire::https::Timeout={CONNECT_SECONDS:.0f}", "APT::Sandbox::User=",
     ]  # fmt: skip
     if not system_lists:
         (work / "state" / "lists").mkdir(parents=True)
-        options += [f"Dir::State={work / 'state'}", f"Dir::State::Lists={work / 'state' / 'lists'}", "Acquire::Languages=none"]
+        options += [
+            f"Dir::State={work / 'state'}",
+            f"Dir::State::Lists={work / 'state' / 'lists'}",
+            "Acquire::Languages=none",
+        ]
     apt = ["apt-get", *(word for option in options for word in ("-o", option))]
     if not system_lists:
         # The exit code says nothing useful: one dead third-party source, or a hook that wants root, fails the whole command.
-        run("fetching package lists", [*apt, "update"], HOME / "apt.log", limit_seconds=DOWNLOAD_SECONDS)
+        said.append(
+            run("fetching package lists", [*apt, "update"], HOME / "apt.log", limit_seconds=DOWNLOAD_SECONDS)[
+                1
+            ]
+        )
     for name in PACKAGES:
-        run(f"fetching the package {name}", [*apt, "download", name], HOME / "apt.log", cwd=work, limit_seconds=DOWNLOAD_SECONDS)
+        command = [*apt, "download", name]
+        code, output = run(
+            f"fetching the package {name}",
+            command,
+            HOME / "apt.log",
+            cwd=work,
+            limit_seconds=DOWNLOAD_SECONDS,
+        )
         found = sorted(work.glob("*.deb"))
-        if found:
+        if code == 0 and found:
             return found[0]
+        said.insert(0, output)
     return None
 
 
@@ -223,7 +256,9 @@ def extract(archive: Path) -> Path:
     target = HOME / "download" / "etcd"
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            member = next((item for item in tar if item.isfile() and re.fullmatch(r"etcd-[^/]+/etcd", item.name)), None)
+            member = next(
+                (item for item in tar if item.isfile() and re.fullmatch(r"etcd-[^/]+/etcd", item.name)), None
+            )
             source: BinaryIO | None = tar.extractfile(member) if member else None  # type: ignore[assignment]
             if source is None:
                 raise Unusable(f"{archive.name} does not hold etcd-VERSION/etcd")
@@ -248,12 +283,16 @@ def keep(binary: Path, kind: str) -> Path:
 def version_of(binary: Path) -> tuple[int, ...]:
     """Run the binary and return its version; refuse what does not run or is too old."""
     try:
-        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unusable(f"{binary} does not run ({error})") from error
     match = re.search(r"etcd Version: (\d+)\.(\d+)\.(\d+)", answer.stdout)
     if answer.returncode != 0 or match is None:
-        raise Unusable(f"{binary} --version failed: exit code {answer.returncode}, {(answer.stderr or answer.stdout).strip()[:200]!r}")
+        raise Unusable(
+            f"{binary} --version failed: exit code {answer.returncode}, {(answer.stderr or answer.stdout).strip()[:200]!r}"
+        )
     version = tuple(int(number) for number in match.groups())
     if version < OLDEST:
         raise Unusable(f"{binary} is version {dotted(version)}, wanted {dotted(OLDEST)} or newer")

@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+PYTHON ?= python3
+VENV := .venv/bin/python
+BOOTSTRAP := $(PYTHON) tools/bootstrap.py
+FEDERATION ?= global-grey
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.NOTPARALLEL:
+
+.PHONY: help demo demo-clean status unit lint sanity test bench mutants lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: ## deploy the document's federation on this machine (no root, no Docker)
+	@$(BOOTSTRAP) demo
+	@$(VENV) tools/get_etcd.py
+	@$(VENV) tools/demo.py up
+
+demo-clean: ## stop the demo and remove it
+	@$(BOOTSTRAP) demo
+	@$(VENV) tools/demo.py clean
+
+status: ## the demo's status table
+	@$(BOOTSTRAP) demo
+	@$(VENV) tools/demo.py status
+
+unit: ## the fast loop: unit tests of the node, the collection and the tools
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/lanes.py unit
+
+lint: ## ruff, mypy, yamllint, ansible-lint, shellcheck, reuse, the house's own rules
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/lint.py
+
+sanity: ## ansible-test sanity on the collection as it would be built
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/sanity.py
+
+test: ## everything that CI runs: lint, sanity, unit and node tests, the demo end to end
+	@$(BOOTSTRAP) dev --install-missing
+	@$(VENV) tools/get_etcd.py
+	@$(VENV) tools/lanes.py all
+
+bench: ## the figures of docs/performance.md
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/get_etcd.py
+	@$(VENV) tools/lanes.py bench
+
+mutants: ## plant faults one by one; the tests must catch each
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/get_etcd.py
+	@$(VENV) tools/lanes.py mutants
+
+lock: ## pin the newest versions that requirements/*.in allow, with hashes
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/lock.py
+
+clean: ## remove what tools made here, except .venv, etcd and a running demo
+	@rm -rf .cache/lint .cache/lanes .cache/sanity .cache/log .ansible .mypy_cache .pytest_cache .ruff_cache node/.mypy_cache node/.ruff_cache node/.hypothesis .hypothesis
+	@find node plugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

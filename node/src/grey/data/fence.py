@@ -20,7 +20,7 @@ class NotPrimary(WriteRefused):
 
 
 class DeadlinePassed(WriteRefused):
-    """This cluster holds the role but could not confirm it in time, so that another may be about to take it."""
+    """This cluster holds the role but could not confirm it in time: another may be about to take it."""
 
     def __init__(self) -> None:
         super().__init__("the primary role could not be confirmed before its deadline")

@@ -8,9 +8,12 @@ Source: Kulkarni et al., "Logical Physical Clocks and Consistent Snapshots", 201
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Stamp(msgspec.Struct, frozen=True, order=True, array_like=True):

@@ -9,10 +9,12 @@ Revisions belong to one store and never cross clusters; positions do (``grey.rec
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
 
 MAX_WRITES_PER_TRANSACTION = 1000
 """The most writes one transaction may hold, on every engine."""
@@ -28,6 +30,10 @@ class CompareFailed(StoreError):
     def __init__(self, index: int) -> None:
         super().__init__(f"comparison {index} of the transaction did not hold")
         self.index = index
+
+
+class StoreInUse(StoreError):
+    """Another process has the store open; the message says which."""
 
 
 class Compacted(StoreError):

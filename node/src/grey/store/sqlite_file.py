@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from grey.store.interface import DiskFull, StoreDamaged, StoreError
+from grey.store.interface import DiskFull, StoreDamaged, StoreError, StoreInUse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ class FileLock:
         except OSError as error:
             holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(self._descriptor)
-            raise StoreError(
+            raise StoreInUse(
                 f"{path} is open in another process"
                 + (f" (pid {holder})" if holder else "")
                 + "; stop that one first: two processes must never write one store"

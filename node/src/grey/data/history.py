@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The history that a store holds: its epoch, its position, and which of its own revisions a position is."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+from grey.data import keyspace
+from grey.data.errors import Diverged, HigherEpoch
+from grey.data.reader import decode_value
+from grey.record import Position
+from grey.record.position import ORIGIN
+from grey.store.interface import Compacted, Compare, CompareFailed, StoreDamaged, Write
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from grey.store.interface import Change, Item, Store
+
+
+class History:
+    """Reads and moves the marks that a store keeps of its own history."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def epoch(self) -> int | None:
+        """Return the epoch in which this cluster may write, None before the first. Raises StoreDamaged."""
+        return parse_epoch(await self._store.get(keyspace.EPOCH))
+
+    async def position(self) -> Position:
+        """Return the position of the newest record held here. Raises StoreDamaged."""
+        return parse_position(await self._store.get(keyspace.POSITION))
+
+    async def claim(self, epoch: int) -> None:
+        """Make ``epoch`` the one in which writes are taken here; the same again changes nothing.
+
+        From then on every write of a lower epoch fails. Raises HigherEpoch, and what a commit raises; after
+        CommitUncertain call it again.
+        """
+        while True:
+            item = await self._store.get(keyspace.EPOCH)
+            held = parse_epoch(item)
+            if held == epoch:
+                return
+            if held is not None and held > epoch:
+                raise HigherEpoch(epoch, held)
+            try:
+                await self._store.commit(
+                    [Compare(keyspace.EPOCH, None if item is None else item.value)],
+                    [Write(keyspace.EPOCH, format_epoch(epoch))],
+                )
+            except CompareFailed:
+                continue
+
+    async def revision_of(self, position: Position) -> int:
+        """Return the newest revision at which every record held here was at or before ``position``.
+
+        Whoever holds the records up to ``position`` holds those of this revision, and lacks nothing that is
+        not in a later one. Raises Diverged when this history has another epoch at that sequence or is
+        shorter, Compacted when that part of the history is no longer kept.
+        """
+        status = await self._store.status()
+        low, high = status.compacted, status.revision
+        held = await self._position_at(low)
+        if held.sequence > position.sequence:
+            raise Compacted(low - 1, low)
+        # Invariant: at ``low`` the sequence is not beyond the one asked for, after ``high`` it is.
+        while low < high:
+            middle = (low + high + 1) // 2
+            found = await self._position_at(middle)
+            if found.sequence <= position.sequence:
+                low, held = middle, found
+            else:
+                high = middle - 1
+        if held.sequence < position.sequence:
+            held = await self._inside_next(low, position, held)
+        if held != position:
+            raise Diverged(position, held)
+        return low
+
+    async def _inside_next(self, revision: int, position: Position, held: Position) -> Position:
+        """Return the position of the record with the sequence asked for, in the transaction after a revision.
+
+        Returns ``held`` when there is no such transaction. Raises Compacted when the records came with a full
+        copy, so that nothing here says in which epochs they were written.
+        """
+        if (await self._store.status()).revision == revision:
+            return held
+        for change in await first_transaction(self._store, after=revision):
+            if change.value is not None and change.key.startswith(keyspace.DATA):
+                found = decode_value(change.key, change.value).position
+                if found.sequence == position.sequence:
+                    return found
+        raise Compacted(revision, revision + 1)
+
+    async def _position_at(self, revision: int) -> Position:
+        return parse_position(await self._store.get(keyspace.POSITION, revision=revision))
+
+
+async def first_transaction(store: Store, *, after: int) -> list[Change]:
+    """Return the changes of the first transaction after a revision, which must exist; raises Compacted."""
+    watch = cast("AsyncGenerator[list[Change], None]", store.watch(b"", None, after=after))
+    async with aclosing(watch):
+        return await anext(watch)
+
+
+def format_epoch(epoch: int) -> bytes:
+    """Return the stored form of an epoch."""
+    return str(epoch).encode("ascii")
+
+
+def format_position(position: Position) -> bytes:
+    """Return the stored form of a position."""
+    return str(position).encode("ascii")
+
+
+def parse_epoch(item: Item | None) -> int | None:
+    """Read a stored epoch; raises StoreDamaged."""
+    if item is None:
+        return None
+    if not item.value.isdigit():
+        raise StoreDamaged(f"the epoch in the store is {item.value!r}, a number was wanted; restore a backup")
+    return int(item.value)
+
+
+def parse_position(item: Item | None) -> Position:
+    """Read a stored position, the origin when there is none; raises StoreDamaged."""
+    if item is None:
+        return ORIGIN
+    try:
+        return Position.parse(item.value.decode("ascii", "replace"))
+    except ValueError as error:
+        raise StoreDamaged(f"the position in the store: {error}; restore a backup") from error

@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the store from growing for ever: forgets old request ids and compacts the history.
+
+greyd alone compacts its engine, never past what a replica has confirmed, up to a limit (design, section 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from grey.data import keyspace
+from grey.data.errors import Diverged
+from grey.store.interface import Compacted, Compare, CompareFailed, StoreDamaged, StoreError, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from grey.data.history import History
+    from grey.record import Position
+    from grey.store.interface import Item, Store
+
+_PASS_SECONDS = 10.0
+_PAGE_ITEMS = 500
+_PAUSE_SECONDS = 0.02
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Runs beside the reader and the writer on every cluster, primary or not."""
+
+    def __init__(
+        self,
+        store: Store,
+        history: History,
+        *,
+        confirmed: Callable[[], Position | None],
+        keep_revisions: int = 100_000,
+        keep_at_most: int = 1_000_000,
+        request_ttl_seconds: float = 600,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``confirmed`` gives the lowest position that the replicas hold; None: nobody holds compaction back.
+
+        ``keep_at_most`` revisions are kept for a replica that lags, and no more. ``monotonic`` is in seconds.
+        """
+        self._store = store
+        self._history = history
+        self._confirmed = confirmed
+        self._keep_revisions = keep_revisions
+        self._keep_at_most = keep_at_most
+        self._ttl = request_ttl_seconds
+        self._monotonic = monotonic
+        # How old a request id is follows from its revision, by this process's own monotonic clock: a wall
+        # clock that jumps must neither forget ids too early nor keep them for ever.
+        self._marks: deque[tuple[float, int]] = deque()
+
+    async def run(self) -> None:
+        """Tidy every ten seconds until cancelled. Raises StoreDamaged; other errors are tried again."""
+        while True:
+            try:
+                await self.compact()
+                await self.expire_requests()
+            except StoreDamaged:
+                raise
+            except StoreError as error:
+                _log.warning("housekeeping stopped half way and goes on in %g s: %s", _PASS_SECONDS, error)
+            await asyncio.sleep(_PASS_SECONDS)
+
+    async def expire_requests(self) -> int:
+        """Remove the request ids that have been here for the time to live; return how many."""
+        now = self._monotonic()
+        self._marks.append((now, (await self._store.status()).revision))
+        while len(self._marks) > 1 and self._marks[1][0] <= now - self._ttl:
+            self._marks.popleft()
+        since, newest_expired = self._marks[0]
+        if since > now - self._ttl:
+            return 0
+        removed = 0
+        start = keyspace.REQUEST
+        while True:
+            page = await self._store.range(start, keyspace.REQUEST_END, limit=_PAGE_ITEMS)
+            removed += await self._remove([item for item in page.items if item.revision <= newest_expired])
+            if not page.more:
+                return removed
+            start = page.items[-1].key + b"\x00"
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _remove(self, items: Sequence[Item]) -> int:
+        """Remove entries that are still what was read; one that was refreshed meanwhile stays."""
+        left = list(items)
+        while left:
+            try:
+                await self._store.commit(
+                    [Compare(item.key, item.value) for item in left], [Write(item.key, None) for item in left]
+                )
+            except CompareFailed as failed:
+                del left[failed.index]
+            else:
+                return len(left)
+        return 0
+
+    async def compact(self) -> int | None:
+        """Drop history that is kept for nobody; return up to which revision, None when nothing was done."""
+        status = await self._store.status()
+        target = status.revision - self._keep_revisions
+        if target <= status.compacted:
+            return None
+        position = self._confirmed()
+        if position is not None:
+            target = min(target, await self._held_back_at(position, status.compacted))
+        target = max(target, status.revision - self._keep_at_most)
+        # Small steps cost as much as large ones, so a twentieth of what is kept is allowed to gather.
+        if target < status.compacted + max(1, self._keep_revisions // 20):
+            return None
+        await self._store.compact(target)
+        return target
+
+    async def _held_back_at(self, position: Position, compacted: int) -> int:
+        """Return the newest revision that may go for the sake of a replica that stands at ``position``."""
+        try:
+            return await self._history.revision_of(position)
+        except (Compacted, Diverged):
+            # That replica needs a full copy. Those behind it are unknown, so nothing goes before the limit.
+            return compacted

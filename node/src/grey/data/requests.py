@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Request ids: what is kept of a carried out request, so that a retry is answered and not carried out again.
+
+An entry is made from the records alone, so that a replica stores the very same one as the primary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from grey.data import keyspace
+from grey.record.clock import Stamp
+from grey.record.position import Position
+from grey.store.interface import StoreDamaged, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from grey.record.envelope import Envelope
+
+_DIGEST_BYTES = 16
+
+
+class RequestEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a request id stands for: its records have the positions ``first`` and the ``count - 1`` after it.
+
+    ``stamp`` is that of all its records; ``wall_seconds`` is when it was carried out, since the Unix epoch.
+    """
+
+    first: Position
+    count: int
+    stamp: Stamp
+    digest: bytes
+    wall_seconds: int
+
+    def position(self, index: int) -> Position:
+        """Return the position of record ``index`` of the request."""
+        return Position(self.first.epoch, self.first.sequence + index)
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """Put ``value`` under ``key``, or delete the key (None)."""
+
+    key: bytes
+    value: bytes | None
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The outcome of one operation that is durable.
+
+    ``existed`` is False for the delete of a key that was not there: nothing was written then, and
+    ``position`` and ``stamp`` are None. ``replayed`` says that an earlier request with the same id did it.
+    """
+
+    key: bytes
+    position: Position | None
+    stamp: Stamp | None
+    existed: bool = True
+    replayed: bool = False
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(RequestEntry)
+
+
+def encode_entry(entry: RequestEntry) -> bytes:
+    """Return the stored form of an entry."""
+    return _encoder.encode(entry)
+
+
+def decode_entry(data: bytes) -> RequestEntry:
+    """Read the stored form of an entry; raises StoreDamaged."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(f"an entry of a request id cannot be read: {error}; restore a backup") from error
+
+
+def digest(operations: Sequence[Operation], *, batch: bool) -> bytes:
+    """Return a digest of what a request asks for; different requests have different ones."""
+    state = hashlib.blake2b(b"batch" if batch else b"single", digest_size=_DIGEST_BYTES)
+    for operation in operations:
+        value = operation.value
+        length = -1 if value is None else len(value)
+        state.update(b"%d,%d:" % (len(operation.key), length))
+        state.update(operation.key)
+        state.update(value or b"")
+    return state.digest()
+
+
+def entry_writes(envelopes: Iterable[Envelope]) -> list[Write]:
+    """Return the writes that keep the request ids of some records, one for each id.
+
+    The records of a request may be given in part: each of them says where the first one stands.
+    """
+    entries: dict[str, RequestEntry] = {}
+    for envelope in envelopes:
+        request = envelope.request
+        if request is not None:
+            position = envelope.position
+            entries[request.id] = RequestEntry(
+                first=Position(position.epoch, position.sequence - request.index),
+                count=request.count,
+                stamp=envelope.stamp,
+                digest=request.digest,
+                wall_seconds=envelope.stamp.microseconds // 1_000_000,
+            )
+    return [Write(keyspace.request_key(name), encode_entry(entry)) for name, entry in entries.items()]

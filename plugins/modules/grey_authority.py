@@ -131,7 +131,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
         }
         for item in params["clients"]:
             if item["authority"] not in authorities:
-                raise GreyError(f"clients: wanted an authority out of {sorted(authorities)}, found {item['authority']!r}")
+                raise GreyError(
+                    f"clients: wanted an authority out of {sorted(authorities)}, found {item['authority']!r}"
+                )
             vault.client(
                 item["name"],
                 item["common_name"],

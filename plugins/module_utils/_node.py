@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What greyd and grey-ctl are asked to do, and what their answers mean."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.grey.distributed.plugins.module_utils._command import Answer, run
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_REFUSED = 3
+_NOBODY = 4
+_INIT_SECONDS = 60.0
+_ASK_SECONDS = 30.0
+_POLL_SECONDS = 0.25
+
+
+def init(greyd: str, config: str, *, check: bool) -> Outcome:
+    """Make a node's empty data store and identity, once."""
+    if check and not Path(config).exists():
+        return Outcome({"data_id": None}, [Change("data store", "", "empty, with a new identity")])
+    command = [greyd, "init", *(["--check"] if check else []), "--config", config]
+    answer = run(command, timeout_seconds=_INIT_SECONDS)
+    if answer.code == _REFUSED:
+        raise GreyError(
+            f"the state on this host was refused, nothing was changed: {answer.said()}", refused=True
+        )
+    if answer.code != 0:
+        raise GreyError(f"greyd init --config {config}: wanted exit 0, found {answer.code}: {answer.said()}")
+    said = _object(answer)
+    outcome = Outcome({"data_id": said.get("data_id")})
+    if said.get("changed"):
+        outcome.add(Change("data store", "", "empty, with a new identity"))
+    return outcome
+
+
+def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool) -> Outcome:
+    """Wait until the federation store is healthy and this host's member is part of it.
+
+    Check mode asks nobody: before the first run there is nobody to ask.
+    """
+    if check:
+        return Outcome({"healthy": None, "members": []})
+    command = [greyd, "federation-store", "--config", config, "--check-health", "--wait", f"{wait_seconds:g}"]
+    answer = run(command, timeout_seconds=wait_seconds + _ASK_SECONDS)
+    if answer.code == _REFUSED:
+        raise GreyError(f"the federation store's state on this host was refused: {answer.said()}", members=[])
+    said = _object(answer) if answer.output.strip() else {}
+    members = list(said.get("members", []))
+    if answer.code != 0 or not said.get("healthy"):
+        raise GreyError(
+            f"federation store: wanted a healthy majority within {wait_seconds:g} s, found "
+            f"{_members(members) or answer.said()}; look at federation-store.log on the members",
+            members=members,
+        )
+    outcome = Outcome({"healthy": True, "members": members})
+    if said.get("changed"):
+        outcome.add(Change("federation store", "bootstrapping", "member"))
+    return outcome
+
+
+class Control:
+    """grey-ctl with its file, for one federation."""
+
+    def __init__(self, grey_ctl: str, config: str, federation: str) -> None:
+        self._command = [grey_ctl, "federation"]
+        self._federation = federation
+        self._environment = {"GREY_CTL_CONFIG": config, "NO_COLOR": "1", "COLUMNS": "120", "LANG": "C.UTF-8"}
+
+    def table(self) -> str:
+        """Return the status table as people read it."""
+        answer = self._run("status")
+        if answer.code != 0:
+            raise self._failed("status", answer)
+        return answer.output.rstrip("\n")
+
+    def status(self, *, online: Sequence[str], wait_seconds: float) -> dict[str, Any]:
+        """Return the federation's status, once there is a primary and the named clusters are online and ready."""
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            answer = self._run("status", "-o", "json")
+            if answer.code == 0:
+                status = _object(answer)
+                missing = _missing(status, online)
+                if not missing:
+                    return status
+                found = "; ".join(missing)
+            elif answer.code in (1, _NOBODY):
+                found = answer.said()
+            else:
+                raise self._failed("status", answer)
+            if time.monotonic() >= deadline:
+                raise GreyError(
+                    f"federation {self._federation}: wanted {_wish(online)} within {wait_seconds:g} s, found: {found}; "
+                    "look at greyd.log on the hosts"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def verify(self, *, wait_seconds: float) -> list[dict[str, Any]]:
+        """Write through the primary and read on every other cluster; return a row per cluster."""
+        answer = self._run(
+            "verify",
+            "--wait",
+            f"{wait_seconds:g}s",
+            "-o",
+            "json",
+            timeout_seconds=wait_seconds + _ASK_SECONDS,
+        )
+        if answer.code != 0:
+            raise self._failed("verify", answer)
+        said = answer.json()
+        return list(said["clusters"] if isinstance(said, dict) else said)
+
+    def _run(self, verb: str, *arguments: str, timeout_seconds: float = _ASK_SECONDS) -> Answer:
+        return run(
+            [*self._command, verb, "--federation", self._federation, *arguments],
+            timeout_seconds=timeout_seconds,
+            environment=self._environment,
+        )
+
+    def _failed(self, verb: str, answer: Answer) -> GreyError:
+        return GreyError(
+            f"grey-ctl federation {verb} --federation {self._federation}: wanted exit 0, "
+            f"found {answer.code}: {answer.said()}"
+        )
+
+
+def _missing(status: Mapping[str, Any], online: Sequence[str]) -> list[str]:
+    found = {cluster["name"]: cluster for cluster in status["clusters"]}
+    missing = [] if status.get("primary") else ["no primary yet"]
+    for name in online:
+        cluster = found.get(name)
+        if cluster is None:
+            missing.append(f"{name} is not part of it")
+        elif not cluster["online"] or cluster["status"] not in ("primary", "replica"):
+            missing.append(
+                f"{name} is {cluster['status']}"
+                + (f" ({cluster['problem']})" if cluster.get("problem") else "")
+            )
+    return missing
+
+
+def _wish(online: Sequence[str]) -> str:
+    return "a primary" + (f" and {', '.join(online)} online" if online else "")
+
+
+def _members(members: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(", ".join(f"{key} {value}" for key, value in member.items()) for member in members)
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    said = answer.json()
+    if not isinstance(said, dict):
+        raise GreyError(f"{' '.join(answer.command)}: wanted a JSON object, found: {answer.said()}")
+    return said

@@ -1,0 +1,98 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: the status of a federation."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: grey_federation_info
+short_description: Get the status of a federation
+version_added: 0.1.0
+description:
+  - Asks the federation through C(grey-ctl federation status), and waits for a primary and for clusters if told to.
+author:
+  - Grey Distributed contributors (@grey-distributed)
+extends_documentation_fragment:
+  - grey.distributed.attributes.read_only
+options:
+  grey_ctl:
+    description: The grey-ctl program.
+    type: path
+    default: grey-ctl
+  config:
+    description: The file of grey-ctl that names the federation and the operator's certificate.
+    type: path
+    required: true
+  federation:
+    description: The federation's name.
+    type: str
+    required: true
+  online:
+    description: Clusters that must be online and ready to serve.
+    type: list
+    elements: str
+    default: []
+  wait:
+    description: How many seconds to wait for a primary and for the clusters in O(online).
+    type: float
+    default: 0
+  table:
+    description: Whether to return the table that people read, too.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Get the status
+  grey.distributed.grey_federation_info:
+    config: /srv/grey/controller/ctl.yaml
+    federation: global-grey
+  delegate_to: localhost
+  run_once: true
+"""
+
+RETURN = r"""
+status:
+  description: The status document of the control plane.
+  returned: success
+  type: dict
+  sample: {federation: global-grey, epoch: 1, primary: aws-east}
+table:
+  description: The table, when asked for, else an empty text.
+  returned: success
+  type: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.grey.distributed.plugins.module_utils import _node
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+
+
+def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
+    """Do what the module is for."""
+    control = _node.Control(params["grey_ctl"], params["config"], params["federation"])
+    status = control.status(online=params["online"], wait_seconds=params["wait"])
+    return Outcome({"status": status, "table": control.table() if params["table"] else ""})
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "grey_ctl": {"type": "path", "default": "grey-ctl"},
+            "config": {"type": "path", "required": True},
+            "federation": {"type": "str", "required": True},
+            "online": {"type": "list", "elements": "str", "default": []},
+            "wait": {"type": "float", "default": 0},
+            "table": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    finish(module, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,17 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The follower's way to the other clusters: streams and pages over the control plane."""
+"""The way to the other clusters: streams, pages and requests over their control planes."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import aiohttp
 
+from grey.federation.remote_store import Reply, TransportError
 from grey.replicate import wire
 from grey.replicate.channel import Channel, ChannelClosed
 from grey.serve.channel import CLOSE_SECONDS, HEARTBEAT_SECONDS, WebSocketChannel
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Peers:
-    """Implements ``grey.replicate.channel.Connect`` and ``FetchPage`` with one session."""
+    """Implements ``Connect`` and ``FetchPage`` of replication and the federation's ``ControlTransport``."""
 
     def __init__(self, federation: Federation, session: PeerSession) -> None:
         self._federation = federation
@@ -79,6 +80,34 @@ class Peers:
             return wire.decode_page(body)
         except wire.ProtocolError as error:
             raise ChannelClosed(f"{cluster} at {where}: {error}") from error
+
+    async def ask(
+        self,
+        cluster: str,
+        method: Literal["GET", "PUT"],
+        path: str,
+        body: bytes | None,
+        *,
+        timeout_seconds: float,
+    ) -> Reply:
+        """Ask the control plane of a cluster; raises TransportError."""
+        found = self._federation.cluster(cluster)
+        if found is None:
+            raise TransportError(f"{cluster} is not in the federation file of this node")
+        where = self._federation.control_endpoint(found)
+        try:
+            async with self._session.request(
+                method,
+                self._federation.identity(cluster),
+                where.host,
+                where.port,
+                path,
+                data=body,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+            ) as response:
+                return Reply(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TransportError(_words(error)) from error
 
     def _cluster(self, name: str) -> Cluster:
         found = self._federation.cluster(name)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_CLIENT_OPERATIONS = frozenset({"get", "put", "delete", "list", "batch"})
 _ROLES = ("primary", "replica")
 
 
@@ -39,10 +40,10 @@ class NodeMetrics:
     def __init__(self, cluster: str) -> None:
         self.registry = CollectorRegistry()
         self.operations_done = 0
-        """Operations that ended, whatever their result."""
+        """Reads and writes of the key-value API that ended, whatever their result."""
         self._operations = Counter(
             "grey_operations",
-            "Operations of the key-value API by result (ok, or the error's code).",
+            "Operations of all interfaces by result (ok, or the error's code).",
             ("operation", "result"),
             registry=self.registry,
         )
@@ -85,7 +86,8 @@ class NodeMetrics:
 
     def observe(self, operation: str, result: str, seconds: float) -> None:
         """Note that an operation ended."""
-        self.operations_done += 1
+        if operation in _CLIENT_OPERATIONS:
+            self.operations_done += 1
         counter = self._counters.get((operation, result))
         if counter is None:
             counter = self._counters[operation, result] = self._operations.labels(operation, result)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from grey.serve.errors import Primary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grey.config.model import Federation
     from grey.federation.interface import ReplicationView, RoleView
 
@@ -27,8 +29,8 @@ class NodeView:
         self.role = role
         self.replication = replication
         self.state: State = "starting"
-        self.problems: dict[str, str] = {}
-        """What is wrong at the moment, by the part that it concerns; shown to operators."""
+        self.problems: list[Callable[[], str | None]] = []
+        """Who to ask what is wrong at the moment; shown to operators."""
 
     def holds_role(self) -> bool:
         """Whether this cluster is the primary by the newest record seen, confirmed in time or not."""
@@ -53,7 +55,7 @@ class NodeView:
 
     def problem(self) -> str | None:
         """Return all that is wrong, in one line."""
-        return "; ".join(self.problems.values()) or None
+        return "; ".join(problem for ask in self.problems if (problem := ask())) or None
 
     def not_ready(self) -> str | None:
         """Return why this node serves no reads of a consistent state, None when it does."""

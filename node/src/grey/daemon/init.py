@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes a node's data once, and refuses whatever would make it a second time (docs/reference/node-file.md).
+
+Two things are made: the data store with the identity in it, then the identity file beside it. A kill between
+any two steps leaves a store without the file, which the next ``init`` finishes; a file without its store
+therefore always means that data was lost.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from grey.data.identity import Identity, describe, new_identity, read_identity, write_identity
+from grey.store.interface import DiskFull, StoreDamaged, StoreError, StoreInUse
+from grey.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from grey.config.model import Federation
+    from grey.config.node import NodeFile
+
+DATA_FILE = "data.sqlite"
+
+
+class StateRefused(Exception):
+    """What is on disk must not be served or changed; the message says why and the next step (exit code 3)."""
+
+
+class InitResult(msgspec.Struct, frozen=True):
+    """What ``greyd init`` prints; ``data_id`` is None when ``--check`` found that there is none yet."""
+
+    changed: bool
+    data_id: str | None
+
+
+def data_path(config: NodeFile) -> Path:
+    """Return where the data store is."""
+    return Path(config.data_dir) / DATA_FILE
+
+
+async def init(config: NodeFile, federation: Federation, *, check: bool = False) -> InitResult:
+    """Make what is missing, or with ``check`` only say whether something is. Raises StateRefused."""
+    try:
+        known = read_file(config)
+        if known is not None:
+            return await _compare(config, federation, known)
+        if data_path(config).exists():
+            return await _finish(config, federation, check=check)
+        if check:
+            return InitResult(changed=True, data_id=None)
+        return await _make(config, federation)
+    except (StoreDamaged, DiskFull, StoreError, OSError) as error:
+        raise StateRefused(str(error)) from error
+
+
+async def open_data(config: NodeFile, federation: Federation) -> tuple[SqliteStore, Identity]:
+    """Open the data of this node for serving. Raises StateRefused."""
+    try:
+        known = read_file(config)
+        if known is None:
+            raise StateRefused(
+                f"{config.identity_file} does not exist: this node has no data yet. Make it with: greyd init"
+            )
+        return await _open(config, federation, known), known
+    except (StoreError, OSError) as error:
+        raise StateRefused(str(error)) from error
+
+
+def read_file(config: NodeFile) -> Identity | None:
+    """Read the identity file; None when there is none. Raises StateRefused when it cannot be read."""
+    path = Path(config.identity_file)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, OSError) as error:
+        raise StateRefused(
+            f"{path} must hold the identity of this node's data, but cannot be read: {error}. "
+            "Restore it from a backup; if the data is intact, delete this file and run greyd init"
+        ) from error
+
+
+async def _compare(config: NodeFile, federation: Federation, known: Identity) -> InitResult:
+    try:
+        store = await _open(config, federation, known)
+    except StoreInUse:
+        # The running greyd compared all this when it started.
+        return InitResult(changed=False, data_id=known.data_id)
+    await store.close()
+    return InitResult(changed=False, data_id=known.data_id)
+
+
+async def _open(config: NodeFile, federation: Federation, known: Identity) -> SqliteStore:
+    _require_own(config, federation, known, config.identity_file)
+    path = data_path(config)
+    if not path.exists():
+        raise StateRefused(
+            f"{config.identity_file} says that this node holds the data {known.data_id}, but {path} is gone. "
+            "Put the data back (a backup, the right volume). If it is lost for good: make the federation "
+            f"forget it, delete {config.identity_file}, run greyd init, and it is copied from the primary"
+        )
+    store = await SqliteStore.open(path)
+    try:
+        _require_same(await read_identity(store), known, str(path), config.identity_file)
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def _require_same(held: Identity | None, known: Identity, path: str, identity_file: str) -> None:
+    if held != known:
+        found = "of nobody" if held is None else f"of {describe(held)}"
+        raise StateRefused(
+            f"{path} holds the data {found}, but {identity_file} says {describe(known)}: "
+            "the data folder was replaced. Put the right data back"
+        )
+
+
+async def _finish(config: NodeFile, federation: Federation, *, check: bool) -> InitResult:
+    """Go on from a store without its identity file: an interrupted first try, or a lost file."""
+    path = data_path(config)
+    store = await SqliteStore.open(path)
+    try:
+        held = await read_identity(store)
+        if held is None and (await store.status()).revision > 0:
+            raise StateRefused(
+                f"{path} holds data that belongs to nobody: it was not made by greyd init. "
+                "Move it away, or correct data_dir in the node's file"
+            )
+        if held is None and not check:
+            held = await _give_identity(config, federation, store)
+    finally:
+        await store.close()
+    if held is not None:
+        _require_own(config, federation, held, str(path))
+    if not check and held is not None:
+        _write_file(config, held)
+    return InitResult(changed=True, data_id=None if held is None else held.data_id)
+
+
+async def _make(config: NodeFile, federation: Federation) -> InitResult:
+    path = data_path(config)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = await SqliteStore.create(path)
+    try:
+        identity = await _give_identity(config, federation, store)
+    finally:
+        await store.close()
+    _write_file(config, identity)
+    return InitResult(changed=True, data_id=identity.data_id)
+
+
+async def _give_identity(config: NodeFile, federation: Federation, store: SqliteStore) -> Identity:
+    identity = new_identity(federation.name, config.cluster, config.name)
+    await write_identity(store, identity)
+    return identity
+
+
+def _require_own(config: NodeFile, federation: Federation, found: Identity, where: str) -> None:
+    wanted = (federation.name, config.cluster, config.name)
+    if (found.federation, found.cluster, found.node) != wanted:
+        raise StateRefused(
+            f"{where} belongs to {describe(found)}, but this node is {'/'.join(wanted)}. "
+            "Correct the node's file, or put the right data in place"
+        )
+
+
+def _write_file(config: NodeFile, identity: Identity) -> None:
+    path = Path(config.identity_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.encode(identity) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``greyd`` (docs/reference/node-file.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+import msgspec
+import uvloop
+
+from grey import __version__
+from grey.config import federation as federation_file
+from grey.config import node as node_file
+from grey.config.errors import ConfigError
+from grey.config.support import unsupported
+from grey.daemon import init as init_room
+from grey.daemon import logs
+from grey.daemon.node import Node
+from grey.federation import member_process
+from grey.link.tls import TlsError
+from grey.serve.server import CannotListen
+from grey.store.interface import StoreDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from grey.config.model import Federation
+    from grey.config.node import FederationStoreAccess, NodeFile
+
+FAILED = 1
+WRONG_FILE = 2
+REFUSED = 3
+
+_config_option = click.option(
+    "--config",
+    "path",
+    default="/etc/grey/grey.yaml",
+    show_default=True,
+    type=click.Path(),
+    help="The node's file.",
+)
+
+
+@click.group()
+@click.version_option(__version__, prog_name="greyd")
+def main() -> None:
+    """The Grey node."""
+
+
+@main.command("init")
+@_config_option
+@click.option("--check", is_flag=True, help="Say what would be made, change nothing.")
+def init_command(path: str, *, check: bool) -> None:
+    """Make the empty data store and the identity file, once."""
+    config, federation = _load(path)
+    try:
+        result = asyncio.run(init_room.init(config, federation, check=check))
+    except init_room.StateRefused as error:
+        _stop(REFUSED, str(error))
+    _print(result)
+
+
+@main.command("run")
+@_config_option
+def run_command(path: str) -> None:
+    """Serve until SIGTERM."""
+    config, federation = _load(path)
+    logs.start()
+    try:
+        uvloop.run(Node(config, federation).run())
+    except BaseExceptionGroup as group:
+        error = next(_leaves(group))
+        _stop(_code(error), _words(error))
+    except (init_room.StateRefused, TlsError, CannotListen, StoreDamaged) as error:
+        _stop(_code(error), str(error))
+
+
+@main.command("federation-store")
+@_config_option
+@click.option("--check-health", is_flag=True, help="Ask the members instead of becoming one.")
+@click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), help="Ask for so many seconds.")
+def federation_store_command(path: str, *, check_health: bool, wait_seconds: float | None) -> None:
+    """Become this host's member of the federation store."""
+    config, federation = _load(path)
+    access = config.federation_store
+    if access is None:
+        _stop(WRONG_FILE, f"{path}: node.federation_store is needed here, but it is absent")
+    try:
+        if check_health:
+            _check_health(federation, access, wait_seconds or 0.0)
+            return
+        member = _member(access)
+        if member is None:
+            _stop(WRONG_FILE, f"{path}: node.federation_store.member is needed here, but it is absent")
+        command = member_process.prepare(member)
+    except member_process.MemberRefused as error:
+        _stop(REFUSED, str(error))
+    try:
+        os.execv(command[0], command)  # noqa: S606 - the paths are those of the checked node's file
+    except OSError as error:
+        _stop(
+            FAILED,
+            f"{command[0]}: cannot be started: {error.strerror}. Install etcd there, or correct the path",
+        )
+
+
+def _check_health(federation: Federation, access: FederationStoreAccess, wait_seconds: float) -> None:
+    result = asyncio.run(
+        member_process.check_health(
+            federation.name, access.endpoints, access.tls, member=_member(access), wait_seconds=wait_seconds
+        )
+    )
+    _print(result)
+    if not result.healthy:
+        sys.exit(FAILED)
+
+
+def _member(access: FederationStoreAccess) -> member_process.MemberFiles | None:
+    if access.member is None:
+        return None
+    return msgspec.convert(msgspec.to_builtins(access.member), member_process.MemberFiles)
+
+
+def _load(path: str) -> tuple[NodeFile, Federation]:
+    try:
+        config = node_file.load(path)
+        federation = federation_file.load(config.federation_file)
+        if faults := unsupported(federation):
+            raise ConfigError(faults)  # noqa: TRY301 - one way out for all faults of the files
+    except ConfigError as error:
+        _stop(WRONG_FILE, str(error))
+    if federation.cluster(config.cluster) is None:
+        known = ", ".join(cluster.name for cluster in federation.clusters)
+        _stop(
+            WRONG_FILE,
+            f"{path}: node.cluster: {config.federation_file} has no cluster {config.cluster!r}; it has {known}",
+        )
+    return config, federation
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _code(error: BaseException) -> int:
+    refused = isinstance(error, init_room.StateRefused | TlsError | CannotListen | StoreDamaged)
+    return REFUSED if refused else FAILED
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if _code(error) == REFUSED else f"{type(error).__name__}: {error}"
+
+
+def _print(result: msgspec.Struct) -> None:
+    click.echo(msgspec.json.encode(result).decode())
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    click.echo(f"greyd: {message}", err=True)
+    sys.exit(code)

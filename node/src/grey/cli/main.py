@@ -1,20 +1,98 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The entry point of grey-ctl."""
+"""The entry point of grey-ctl, and the one place where its failures become lines and exit codes."""
 
 from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 import grey
+from grey.cli.config import config
+from grey.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, CliError
+from grey.cli.federation import federation
+from grey.cli.kv import kv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEBUG = "GREY_CTL_DEBUG"
 
 
-@click.group()
-@click.version_option(grey.__version__, prog_name="grey-ctl")
+class GreyCtl(click.Group):
+    """A group whose failures are one line each, and never a traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
+        """Run a command line and exit."""
+        options.pop("standalone_mode", None)
+        sys.exit(_run(super().main, args, options))
+
+
+@click.group(cls=GreyCtl)
+@click.version_option(grey.__version__, prog_name="grey-ctl", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Look after a Grey federation."""
+    """Look after a Grey federation.
+
+    Which federation: --config FILE, else $GREY_CTL_CONFIG, else ~/.config/grey/ctl.yaml.
+
+    \b
+    Examples:
+      grey-ctl config check federation.yaml
+      grey-ctl federation status --federation global-grey
+      grey-ctl kv get user:123 --consistency strong
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused by the
+    federation, 4 nobody answered in time.
+    """
+
+
+cli.add_command(config)
+cli.add_command(federation)
+cli.add_command(kv)
 
 
 def main() -> None:
     """Run grey-ctl."""
     cli(prog_name="grey-ctl")
+
+
+def _run(command: Any, args: Sequence[str] | None, options: dict[str, Any]) -> int:
+    try:
+        code = command(args, standalone_mode=False, **options)
+        sys.stdout.flush()
+    except CliError as error:
+        _say(str(error))
+        for line in error.more:
+            _say(line)
+        return error.code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        where = getattr(error, "ctx", None)
+        hint = f"; see {where.command_path} --help" if where is not None else ""
+        _say(f"{error.format_message().rstrip('.')}{hint}")
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more; what Python would flush on its way out goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        _say(
+            f"a fault of grey-ctl: {type(error).__name__}: {error}; run it again with {DEBUG}=1 and report it"
+        )
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _say(line: str) -> None:
+    click.echo(f"grey-ctl: {line}", err=True)

@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How grey-ctl fails: one line on standard error, and an exit code of docs/reference/commands.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grey.client import (
+    BadRequest,
+    Fenced,
+    Forbidden,
+    GreyError,
+    NotPrimary,
+    OutcomeUnknown,
+    Overloaded,
+    TooStale,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED = 1
+WRONG = 2
+REFUSED = 3
+NO_ANSWER = 4
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class CliError(Exception):
+    """A failure to show: what, the next step, more lines below, and the exit code."""
+
+    def __init__(self, message: str, hint: str = "", *, code: int = FAILED, more: Sequence[str] = ()) -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.code = code
+        self.more = tuple(more)
+
+
+def exit_code(error: GreyError) -> int:
+    """Return the exit code that a failed call of the client stands for."""
+    match error:
+        case BadRequest():
+            return WRONG
+        case NotPrimary() | Fenced() | TooStale() | Forbidden():
+            return REFUSED
+        case Unavailable() | OutcomeUnknown() | Overloaded():
+            return NO_ANSWER
+        case _:
+            return FAILED
+
+
+def failure(error: GreyError) -> CliError:
+    """Return a failed call of the client in the words of the command line."""
+    return CliError(str(error), code=exit_code(error))

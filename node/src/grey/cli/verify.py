@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proves that a write reaches every cluster: a canary written, seen everywhere, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from grey.client import GreyError, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grey.client import AsyncClient, Written
+
+PREFIX = "grey-canary/"
+
+_POLL_SECONDS = 0.05
+_REMOVE_SECONDS = 5.0
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One cluster: how long the write took (primary), or how long after it the canary was seen."""
+
+    name: str
+    ok: bool
+    milliseconds: float | None
+    problem: str | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was found. ``primary`` and ``epoch`` are None when nothing could be written."""
+
+    ok: bool
+    federation: str
+    epoch: int | None
+    primary: str | None
+    clusters: tuple[Row, ...]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The report; the error of the write, if it failed; the canary's key and why it could not be removed."""
+
+    report: Report
+    write_error: GreyError | None
+    left_behind: tuple[str, str] | None
+
+
+async def verify(
+    client: AsyncClient, federation: str, clusters: Sequence[str], wait_seconds: float
+) -> Outcome:
+    """Write a canary through the primary, look for it on every other cluster, and remove it in any case.
+
+    ``wait_seconds`` bounds the write, and then the time until it must be seen.
+    """
+    key = f"{PREFIX}{uuid.uuid4().hex}"
+    value = key.encode()
+    written: Written | GreyError
+    rows: tuple[Row, ...] = ()
+    may_exist = True
+    left_behind = None
+    start = time.monotonic()
+    try:
+        try:
+            written = await client.put(key, value, timeout_seconds=wait_seconds)
+        except GreyError as error:
+            written = error
+            may_exist = isinstance(error, OutcomeUnknown)
+        else:
+            acknowledged = time.monotonic()
+            primary = client.primary or ""
+            found = await asyncio.gather(
+                *(
+                    _seen(client, name, key, value, acknowledged, wait_seconds)
+                    for name in clusters
+                    if name != primary
+                )
+            )
+            rows = (Row(primary, True, _milliseconds(acknowledged - start), None), *found)
+    finally:
+        if may_exist:
+            left_behind = await _remove(client, key)
+    if isinstance(written, GreyError):
+        rows = tuple(Row(name, False, None, "nothing could be written to look for") for name in clusters)
+        return Outcome(Report(False, federation, None, None, rows), written, left_behind)
+    order = {name: index for index, name in enumerate(clusters)}
+    rows = tuple(sorted(rows, key=lambda row: order.get(row.name, len(order))))
+    report = Report(all(row.ok for row in rows), federation, written.position.epoch, client.primary, rows)
+    return Outcome(report, None, left_behind)
+
+
+async def _seen(
+    client: AsyncClient, name: str, key: str, value: bytes, since: float, wait_seconds: float
+) -> Row:
+    problem = "it was not there"
+    while (left := since + wait_seconds - time.monotonic()) > 0:
+        try:
+            found = await client.get(key, cluster=name, timeout_seconds=left)
+        except GreyError as error:
+            problem = error.message
+        else:
+            if found is not None and found.value == value:
+                return Row(name, True, _milliseconds(time.monotonic() - since), None)
+            problem = "it was not there" if found is None else "another value was there"
+        await asyncio.sleep(min(_POLL_SECONDS, max(0.0, since + wait_seconds - time.monotonic())))
+    return Row(name, False, None, f"not seen within {wait_seconds:g} s: {problem}")
+
+
+async def _remove(client: AsyncClient, key: str) -> tuple[str, str] | None:
+    try:
+        await client.delete(key, timeout_seconds=_REMOVE_SECONDS)
+    except GreyError as error:
+        return key, error.message
+    return None
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -138,7 +138,7 @@ def _load(path: str) -> tuple[NodeFile, Federation]:
         known = ", ".join(cluster.name for cluster in federation.clusters)
         _stop(
             WRONG_FILE,
-            f"{path}: node.cluster: {config.federation_file} has no cluster {config.cluster!r}; it has {known}",
+            f"{path}: node.cluster: {config.cluster!r} is not in {config.federation_file}, only {known}",
         )
     return config, federation
 

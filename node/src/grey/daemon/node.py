@@ -108,7 +108,6 @@ class _Rooms:
         self._keeper = RoleKeeper(federation, cluster, node, self._federation_store, history)
         self._follower = Follower(
             store,
-            history,
             self._keeper,
             cluster=cluster,
             connect=self._peers.connect,

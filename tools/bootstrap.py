@@ -44,8 +44,9 @@ def main():
         if path is None:
             sys.stderr.write(
                 "bootstrap: Python %d.%d or newer is wanted, found %s (%s), and no newer one in PATH.\n"
-                "  next: install one (Debian 12, Ubuntu 24.04: apt-get install python3 python3-venv; Ubuntu 22.04:\n"
-                "        apt-get install python3.11 python3.11-venv) and name it: make demo PYTHON=/path/to/python3.11\n"
+                "  next: install one (and name it if not in PATH: make demo PYTHON=/path/to/python3.11)\n"
+                "        (Debian 12, Ubuntu 24.04: apt-get install python3 python3-venv;\n"
+                "        Ubuntu 22.04: apt-get install python3.11 python3.11-venv)\n"
                 % (OLDEST + (found, sys.executable))
             )
             return 2

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tools share: failures with a next step, steps that show progress, and an exclusive lock. Standard library only."""
+"""What the tools share: failures with a next step, steps that show progress, an exclusive lock.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +99,8 @@ def run(
 ) -> tuple[int, str]:
     """Run a command with its output in ``log`` and progress on the screen; return its exit code and output.
 
-    ``detail`` turns a line of output into what to show beside the label. The command and its children are killed after
-    ``limit_seconds`` (exit code 124) and when this process is interrupted.
+    ``detail`` turns a line of output into what to show beside the label. The command and its children are
+    killed after ``limit_seconds`` (exit code 124) and when this process is interrupted.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
@@ -141,7 +144,7 @@ def tail(text: str, lines: int = 25) -> str:
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file; wait, and say so, while another process holds it. The kernel frees it when the holder dies."""
+    """Hold a lock file; wait, and say so, while another process holds it. The dead free it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes .venv from the hashed locks, with the node and the collection in it. Run it through bootstrap.py.
 
-A stamp, written last, holds the digest of everything the environment was made from: without it, a try was cut short and
-the environment is made anew.
+A stamp, written last, holds the digest of everything the environment was made from: without it, a try was cut
+short and the environment is made anew.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def require_venv_module(*, install_missing: bool) -> None:
             f"install {package} by hand and run this again",
         )
     raise Failed(
-        f"Python {python_version()} ({sys.executable}) has no module ensurepip, so it cannot make an environment",
+        f"Python {python_version()} ({sys.executable}) has no module ensurepip, so it makes no environments",
         f"Debian and Ubuntu: apt-get install python3-venv   (or {package}), as root\nthen run this again",
     )
 
@@ -245,7 +245,7 @@ def pip_failure(code: int, output: str, lock: Path) -> Failed:
         source = os.environ.get("GREY_WHEELHOUSE") or "the package index that pip is set up for"
         return Failed(
             f"packages cannot be had from {source}:\n{tail(words, 3)}",
-            "check the network, or pip's settings for a mirror or proxy (pip config list), then run this again;\n"
+            "check the network, or pip's settings for a mirror or proxy (pip config list); run this again;\n"
             "or, without a network: on a machine that has one, run\n"
             f"    pip download --only-binary :all: -r requirements/{lock.name} -d wheels\n"
             "copy the folder here, and run this again with GREY_WHEELHOUSE=/path/to/wheels",

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds or fetches etcd and writes the binary's absolute path to .cache/etcd/path. Standard library only.
 
-In this order, each within a bounded time: PATH, what an earlier run fetched, a release archive with a pinned SHA-256, the
-distribution's package, fetched and unpacked without root. Settings from the environment:
+In this order, each within a bounded time: PATH, what an earlier run fetched, a release archive with a pinned
+SHA-256, the distribution's package, fetched and unpacked without root. Settings from the environment:
 
 GREY_ETCD_ARCHIVE  a release archive on this machine, instead of downloading one
-GREY_ETCD_MIRROR   where releases lie, instead of the two places of the project; several are separated by spaces
+GREY_ETCD_MIRROR   where releases lie, instead of the project's two places; several are separated by spaces
 GREY_ETCD_SHA256   the SHA-256 of the archive, for another version or architecture than those pinned here
 """
 
@@ -117,7 +117,8 @@ def from_archive() -> tuple[Path, str]:
     wanted = os.environ.get("GREY_ETCD_SHA256", "").strip().lower() or SHA256.get(architecture(), "")
     if not wanted:
         raise Unusable(
-            f"release archive: no SHA-256 is pinned for {architecture()} (known: {', '.join(SHA256)}); GREY_ETCD_SHA256 can name one"
+            f"release archive: no SHA-256 is pinned for {architecture()} (known: {', '.join(SHA256)}); "
+            "GREY_ETCD_SHA256 can name one"
         )
     part = HOME / "download" / f"etcd-v{VERSION}-linux-{architecture()}.tar.gz.part"
     local = os.environ.get("GREY_ETCD_ARCHIVE")
@@ -144,7 +145,7 @@ def from_package() -> tuple[Path, str]:
     """Fetch the distribution's package with private state folders and unpack it; no root is needed."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise Unusable(
-            "distribution's package: only Debian's and Ubuntu's can be unpacked without root, and apt-get is not here"
+            "distribution's package: only Debian's and Ubuntu's can be had so, and apt-get is not here"
         )
     work = HOME / "apt"
     shutil.rmtree(work, ignore_errors=True)
@@ -173,10 +174,11 @@ def from_package() -> tuple[Path, str]:
 
 
 def apt_download(work: Path, said: list[str], *, system_lists: bool) -> Path | None:
-    """Return the package's file, by the system's package lists or by private ones that are fetched; ``said`` gets apt's words."""
+    """Return the package's file, by the system's lists or by private ones; ``said`` gets apt's words."""
     options = [
-        f"Dir::Cache={work}", "Dir::State::status=/var/lib/dpkg/status", "Debug::NoLocking=1", "Acquire::Retries=1",
-        f"Acquire::http::Timeout={CONNECT_SECONDS:.0f}", f"Acquire::https::Timeout={CONNECT_SECONDS:.0f}", "APT::Sandbox::User=",
+        f"Dir::Cache={work}", "Dir::State::status=/var/lib/dpkg/status", "Debug::NoLocking=1",
+        "APT::Sandbox::User=", "Acquire::Retries=1",
+        f"Acquire::http::Timeout={CONNECT_SECONDS:.0f}", f"Acquire::https::Timeout={CONNECT_SECONDS:.0f}",
     ]  # fmt: skip
     if not system_lists:
         (work / "state" / "lists").mkdir(parents=True)
@@ -187,7 +189,7 @@ def apt_download(work: Path, said: list[str], *, system_lists: bool) -> Path | N
         ]
     apt = ["apt-get", *(word for option in options for word in ("-o", option))]
     if not system_lists:
-        # The exit code says nothing useful: one dead third-party source, or a hook that wants root, fails the whole command.
+        # The exit code says nothing: one dead third-party source, or a hook that wants root, fails it all.
         said.append(
             run("fetching package lists", [*apt, "update"], HOME / "apt.log", limit_seconds=DOWNLOAD_SECONDS)[
                 1
@@ -290,9 +292,8 @@ def version_of(binary: Path) -> tuple[int, ...]:
         raise Unusable(f"{binary} does not run ({error})") from error
     match = re.search(r"etcd Version: (\d+)\.(\d+)\.(\d+)", answer.stdout)
     if answer.returncode != 0 or match is None:
-        raise Unusable(
-            f"{binary} --version failed: exit code {answer.returncode}, {(answer.stderr or answer.stdout).strip()[:200]!r}"
-        )
+        words = (answer.stderr or answer.stdout).strip()[:200]
+        raise Unusable(f"{binary} --version failed: exit code {answer.returncode}, {words!r}")
     version = tuple(int(number) for number in match.groups())
     if version < OLDEST:
         raise Unusable(f"{binary} is version {dotted(version)}, wanted {dotted(OLDEST)} or newer")

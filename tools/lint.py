@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs every static check, two at a time, and prints the output of those that fail. ``lint.py [NAME...]`` runs only some."""
+"""Runs every static check, two at a time, and prints the output of those that fail.
+
+``lint.py [NAME...]`` runs only some.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "checks"))
 
-from console import CACHE, ROOT, say, seconds
 from house import git_files
+
+from console import CACHE, ROOT, say, seconds
 
 BIN = Path(sys.prefix) / "bin"
 COLLECTIONS = CACHE / "lint" / "collections"
@@ -79,7 +83,8 @@ def run_one(command: list[str], folder: Path) -> tuple[int, str]:
     }
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, timeout=LIMIT_SECONDS, check=False, text=True, errors="replace",
+            command, cwd=folder, env=environment, timeout=LIMIT_SECONDS, check=False,
+            text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs ``ansible-test sanity`` on the collection, in a tree of its own as ansible-test wants it.
 
-The tree holds what git knows, less what galaxy.yml keeps out of the built collection. ansible-test makes a small
-environment per test with the versions that ansible-core pins; it would fetch a script to install pip into them, so
-we lay one of our own where it looks first, which takes pip from Python itself.
+The tree holds what git knows, less what galaxy.yml keeps out of the built collection. ansible-test makes a
+small environment per test with the versions that ansible-core pins; it would fetch a script that installs pip, so we
+lay one of our own where it looks first, which takes pip from Python itself.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "checks"))
 
-from console import CACHE, ROOT, run, say, seconds, tail
 from house import git_files
+
+from console import CACHE, ROOT, run, say, seconds, tail
 
 HOME = CACHE / "sanity"
 TREE = HOME / "tree" / "ansible_collections" / "grey" / "distributed"
@@ -46,7 +47,9 @@ def main(arguments: list[str]) -> int:
         "HOME": str(HOME / "home"),
         "PATH": f"{sys.prefix}/bin:{os.environ.get('PATH', os.defpath)}",
         # What pip was set up for by files in the real home still counts.
-        "PIP_CONFIG_FILE": os.environ.get("PIP_CONFIG_FILE", str(Path.home() / ".config" / "pip" / "pip.conf")),
+        "PIP_CONFIG_FILE": os.environ.get(
+            "PIP_CONFIG_FILE", str(Path.home() / ".config" / "pip" / "pip.conf")
+        ),
         "ANSIBLE_LOCALHOST_WARNING": "false",
     }
     seen: list[str] = []
@@ -66,24 +69,28 @@ def main(arguments: list[str]) -> int:
     if code != 0:
         errors = [line for line in output.splitlines() if line.startswith(("ERROR", "FATAL", "WARNING"))]
         say(tail("\n".join(errors) if names else output, 60))
-        say(f"failed: {', '.join(names) or 'ansible-test itself'}; the whole output is in {HOME / 'output.log'}")
+        say(f"failed: {', '.join(names) or 'ansible-test itself'}; whole output: {HOME / 'output.log'}")
     say(f"sanity: {len(passed)} passed, {max(len(names), int(code != 0))} failed ({seconds(started)})")
     return 1 if code != 0 or not seen else 0
 
 
 def failing(output: str) -> list[str]:
     """Return the names of the failed tests from ansible-test's closing lines."""
-    match = re.search(r"^FATAL: The \d+ sanity test\(s\) listed below[^\n]*\n(.*)", output, re.DOTALL | re.MULTILINE)
+    match = re.search(
+        r"^FATAL: The \d+ sanity test\(s\) listed below[^\n]*\n(.*)", output, re.DOTALL | re.MULTILINE
+    )
     return re.findall(r"^([a-z0-9-]+)", match[1], re.MULTILINE) if match else []
 
 
 def copy_tree() -> None:
-    """Lay the collection out anew: every file that a build would hold, and a git repository so that all of it is seen."""
+    """Lay the collection out anew: what a build would hold, all of it known to git."""
     shutil.rmtree(HOME / "tree", ignore_errors=True)
     ignored = build_ignore()
     for name in git_files():
         source = ROOT / name
-        if source.is_file() and not any(fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in ignored):
+        if source.is_file() and not any(
+            fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in ignored
+        ):
             target = TREE / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
@@ -93,19 +100,23 @@ def copy_tree() -> None:
 
 def build_ignore() -> list[str]:
     """Return galaxy.yml's build_ignore, and the node, which is checked by its own tests."""
-    block = re.search(r"^build_ignore:\n((?:  - .*\n)+)", (ROOT / "galaxy.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    block = re.search(
+        r"^build_ignore:\n((?:  - .*\n)+)", (ROOT / "galaxy.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
     patterns = [line.removeprefix("  - ").strip("\"'") for line in (block[1].splitlines() if block else [])]
     return [*patterns, "node", "tools", ".ci", "tests/demo", "LICENSES"]
 
 
 def seed_pip_script() -> None:
-    """Put the pip script where ansible-test looks before it downloads one, for whichever version it will ask."""
+    """Put the pip script where ansible-test looks before it downloads one, for the version it will ask."""
     program = (
         "from ansible_test._internal.python_requirements import get_venv_packages as packages; "
-        "from ansible_test._internal.host_configs import PosixConfig, NativePythonConfig as Python; import sys; "
+        "from ansible_test._internal.host_configs import NativePythonConfig as Python; import sys; "
         "print(packages(Python(version='%d.%d' % sys.version_info[:2], path=sys.executable))['pip'])"
     )
-    version = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.strip()
     cache = HOME / "home" / ".ansible" / "test" / "cache" / f"get_pip_{version.replace('.', '_')}.py"
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(PIP_SCRIPT, encoding="utf-8")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The house's own rules, that no linter knows: which room may import which, names, sizes, locks. Prints every breach."""
+"""The house's own rules, that no linter knows: which room may import which, names, sizes, locks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def git_files() -> list[str]:
 
 
 def imports(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Return line, module and imported name of each import of a file; relative ones made absolute for the node."""
+    """Return line, module and imported name of each import of a file; relative ones absolute."""
     for statement in ast.walk(ast.parse(path.read_bytes(), str(path))):
         if isinstance(statement, ast.Import):
             for alias in statement.names:
@@ -70,7 +70,7 @@ def check_rooms(files: list[Path]) -> Iterator[str]:
         if room.endswith(".py"):
             continue
         if room != "client" and room not in ROOMS:
-            yield f"{path.relative_to(ROOT)}: the room {room!r} is unknown; name it in tools/checks/house.py and docs/ARCHITECTURE.md"
+            yield f"{path.relative_to(ROOT)}: unknown room {room!r}; name it here and in docs/ARCHITECTURE.md"
             continue
         for line, module, name in imports(path):
             parts = module.split(".")
@@ -103,7 +103,8 @@ def check_sides(files: list[Path]) -> Iterator[str]:
         for line, module, _ in imports(path) if banned else ():
             first = module.split(".")[0]
             if first == banned or (first == "ansible_collections" and top == "node"):
-                yield f"{path.relative_to(ROOT)}:{line}: {top}/ imports {module}: the collection and the node know only each other's commands and files"
+                rule = "the collection and the node know only each other's commands and files"
+                yield f"{path.relative_to(ROOT)}:{line}: {top}/ imports {module}: {rule}"
 
 
 def check_names(files: list[Path]) -> Iterator[str]:
@@ -130,7 +131,7 @@ def check_sizes(files: list[Path]) -> Iterator[str]:
     for path in files:
         lines = len(path.read_bytes().splitlines())
         if lines > LONGEST_FILE_LINES:
-            yield f"{path.relative_to(ROOT)}: {lines} lines, wanted at most {LONGEST_FILE_LINES}: split it by purpose"
+            yield f"{path.relative_to(ROOT)}: {lines} lines, wanted at most {LONGEST_FILE_LINES}: split it"
 
 
 def check_locks() -> Iterator[str]:
@@ -143,7 +144,8 @@ def check_locks() -> Iterator[str]:
             yield f"requirements/{name}.txt: names a place to fetch from; that is for the user's own settings"
     for package, version in pins["demo"].items():
         if pins["dev"].get(package) != version:
-            yield f"requirements/dev.txt: {package} is {pins['dev'].get(package)}, wanted {version} as in demo.txt (make lock)"
+            found = pins["dev"].get(package)
+            yield f"requirements/dev.txt: {package} is {found}, wanted {version} as in demo.txt (make lock)"
     project = (ROOT / "node" / "pyproject.toml").read_text(encoding="utf-8")
     block = re.search(r"^dependencies = \[(.*?)\]", project, re.MULTILINE | re.DOTALL)
     for name in re.findall(r'"([A-Za-z0-9._-]+)', block[1] if block else ""):

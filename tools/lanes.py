@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs lanes of tests side by side, each with its output in .cache/lanes, and sums them up in one line.
+
+``lanes.py all|unit`` or ``lanes.py LANE...``; ``lanes.py bench`` runs the benchmarks one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from console import CACHE, ROOT, say, seconds
+
+LOGS = CACHE / "lanes"
+WORKERS = 2
+ALIVE_SECONDS = 30.0
+PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
+GROUPS = {
+    "all": ("demo", "sanity", "node", "lint", "collection", "tools"),
+    "unit": ("node", "collection", "tools"),
+}
+
+
+@dataclass
+class Lane:
+    """One command, where it runs, and what came out of it."""
+
+    name: str
+    command: list[str]
+    folder: Path = ROOT
+    limit_seconds: float = 1500.0
+    code: int = 0
+    seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return LOGS / f"{self.name}.log"
+
+    @property
+    def failed(self) -> int:
+        """How many tests failed; a lane that fails without saying so, or that ran nothing, counts as one."""
+        counted = self.counts.get("failed", 0) + self.counts.get("error", 0)
+        return counted or int(self.code != 0 or not self.counts.get("passed", 0))
+
+
+def lanes() -> dict[str, Lane]:
+    """Return every lane by name."""
+    known = [
+        Lane("demo", [*PYTEST, "tests/demo"]),
+        Lane("sanity", [sys.executable, "tools/sanity.py"]),
+        Lane("node", [*PYTEST, "-m", "not mutants"], ROOT / "node"),
+        Lane("lint", [sys.executable, "tools/lint.py"]),
+        Lane("collection", [*PYTEST, "tests/unit"]),
+        Lane("tools", [*PYTEST, "tests/tools"]),
+        Lane("mutants", [*PYTEST, "-m", "mutants"], ROOT / "node"),
+    ]
+    return {lane.name: lane for lane in known}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the lanes that are named; 0 when every test of every lane passed."""
+    if arguments == ["bench"]:
+        return bench()
+    known = lanes()
+    names = [name for argument in arguments for name in GROUPS.get(argument, (argument,))]
+    if not names or set(names) - set(known):
+        print(f"usage: lanes.py {'|'.join(GROUPS)}|bench|LANE...; lanes: {', '.join(known)}", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    chosen = [known[name] for name in dict.fromkeys(names)]
+    runner = Runner()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        try:
+            for future in as_completed([pool.submit(runner.run, lane) for lane in chosen]):
+                show(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            runner.end_all()
+            raise
+    return close(chosen, started)
+
+
+class Runner:
+    """Starts lanes and can end them all."""
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._lock = threading.Lock()
+
+    def run(self, lane: Lane) -> Lane:
+        """Run one lane to its end, with a line now and then that says it is alive."""
+        started = time.monotonic()
+        say(f"start   {lane.name} (output: {lane.log.relative_to(ROOT)})")
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        with lane.log.open("w", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                lane.command, cwd=lane.folder, env=environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            with self._lock:
+                self._running.add(process.pid)
+            while True:
+                try:
+                    lane.code = process.wait(ALIVE_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(f"running {lane.name} ({seconds(started)}) {last_line(lane.log)}")
+                    if time.monotonic() - started > lane.limit_seconds:
+                        end(process.pid)
+                        log.write(f"\nended: not finished after {lane.limit_seconds:.0f} s\n")
+            with self._lock:
+                self._running.discard(process.pid)
+        lane.seconds = time.monotonic() - started
+        lane.counts = count(lane.log.read_text(encoding="utf-8", errors="replace"))
+        return lane
+
+    def end_all(self) -> None:
+        """End every lane that runs."""
+        with self._lock:
+            for pid in self._running:
+                end(pid)
+
+
+def end(group: int) -> None:
+    """End a lane with its children; SIGINT first, so that tests can clean up what they started."""
+    for number, patience in ((signal.SIGINT, 20.0), (signal.SIGKILL, 0.0)):
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            return
+        limit = time.monotonic() + patience
+        while time.monotonic() < limit:
+            if not Path(f"/proc/{group}").exists():
+                return
+            time.sleep(0.1)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a lane's output, shortened."""
+    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    return lines[-1].strip()[:90] if lines else ""
+
+
+def count(output: str) -> dict[str, int]:
+    """Read how many passed and failed from the closing line of pytest or of our own tools."""
+    for line in reversed(output.splitlines()):
+        found = re.findall(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b", line)
+        if found:
+            return {"error" if word == "errors" else word: int(number) for number, word in found}
+    return {}
+
+
+def show(lane: Lane) -> None:
+    """Say how a lane ended, with the end of its output when it failed."""
+    counts = ", ".join(f"{number} {word}" for word, number in lane.counts.items()) or "nothing ran"
+    say(f"{'FAILED ' if lane.failed else 'ok     '} {lane.name} in {lane.seconds:.0f} s: {counts}")
+    if lane.failed:
+        output = lane.log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+        say("\n".join(f"  {lane.name}| {line}" for line in output[-100:]))
+
+
+def close(chosen: list[Lane], started: float) -> int:
+    """Print one row per lane and the closing line that sums them."""
+    say(f"\n{'lane':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for lane in chosen:
+        passed, skipped = lane.counts.get("passed", 0), lane.counts.get("skipped", 0)
+        say(f"{lane.name:<12}{passed:>8}{lane.failed:>8}{skipped:>9}{lane.seconds:>9.0f}")
+    failed = sum(lane.failed for lane in chosen)
+    say(f"\nin {seconds(started)}")
+    say(f"{sum(lane.counts.get('passed', 0) for lane in chosen)} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def bench() -> int:
+    """Run each benchmark of the node; they print their own figures."""
+    scripts = sorted(path for path in (ROOT / "node" / "bench").glob("*.py") if not path.name.startswith("_"))
+    if not scripts:
+        print("bench: no script in node/bench", file=sys.stderr)
+        return 2
+    codes = []
+    for script in scripts:
+        say(f"== {script.relative_to(ROOT)}")
+        codes.append(subprocess.run([sys.executable, script], cwd=ROOT / "node", check=False).returncode)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

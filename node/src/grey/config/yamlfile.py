@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, NodeEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    NodeEvent,
+)
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from grey.config.errors import ConfigError, Fault, quoted, shortened
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_BYTES = 1 << 20
-MAX_VALUES = 50_000
+MAX_VALUES = 20_000
 MAX_DEPTH = 32
 
 KeyPath = tuple[str | int, ...]
@@ -93,11 +99,14 @@ def load(path: str | Path) -> Document:
 def parse(name: str, content: bytes) -> Document:
     """Read the content of a file called ``name``. Raises ConfigError."""
     text = _decode(name, content)
-    _screen(name, text)
     try:
+        _screen(name, text)
         root = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
         raise ConfigError([_syntax(name, error)]) from None
+    except (OverflowError, ValueError):  # chr() refuses an escape such as \UFFFFFFFF
+        message = "not valid YAML: an escape names no character"
+        raise _refused(name, 0, message, "look for \\U in double quotes") from None
     if not isinstance(root, MappingNode):
         line = 1 if root is None else root.start_mark.line + 1
         raise _refused(
@@ -143,24 +152,27 @@ def _decode(name: str, content: bytes) -> str:
 def _screen(name: str, text: str) -> None:
     """Refuse, before any tree is built, what has no place in these files."""
     depth = documents = values = 0
-    try:
-        for event in YAML(typ="safe", pure=True).parse(text):
-            line = event.start_mark.line + 1
-            documents += isinstance(event, DocumentStartEvent)
-            values += isinstance(event, NodeEvent)
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if documents > 1:
-                raise _refused(name, line, "expected one document, found another one", "remove the line ---")
-            if depth > MAX_DEPTH:
-                raise _too_deep(name, line)
-            if values > 2 * MAX_VALUES:
-                raise _too_many(name, line)
-            if getattr(event, "tag", None):
-                raise _refused(
-                    name, line, "tags are refused", "write the plain value, without the word after !"
-                )
-    except YAMLError as error:
-        raise ConfigError([_syntax(name, error)]) from None
+    anchors: dict[str, int] = {}
+    for event in YAML(typ="safe", pure=True).parse(text):
+        line = event.start_mark.line + 1
+        documents += isinstance(event, DocumentStartEvent)
+        values += isinstance(event, NodeEvent)
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if documents > 1:
+            raise _refused(name, line, "expected one document, found another one", "remove the line ---")
+        if depth > MAX_DEPTH:
+            raise _too_deep(name, line)
+        if values > 2 * MAX_VALUES:  # keys count here
+            raise _too_many(name, line)
+        if getattr(event, "tag", None):
+            raise _refused(name, line, "tags are refused", "write the plain value, without the word after !")
+        anchor = getattr(event, "anchor", None)
+        if anchor is None or isinstance(event, AliasEvent):
+            continue
+        if anchor in anchors:
+            message = f"the anchor {shortened(anchor)} is already in line {anchors[anchor]}"
+            raise _refused(name, line, message, "give it another name")
+        anchors[anchor] = line
 
 
 class _Reader:
@@ -251,7 +263,7 @@ def _too_deep(name: str, line: int) -> ConfigError:
 
 def _too_many(name: str, line: int) -> ConfigError:
     message = f"more than {MAX_VALUES} values, with anchors expanded"
-    return _refused(name, line, message, "use fewer anchors within anchors")
+    return _refused(name, line, message, "look for anchors within anchors, or for data of something else")
 
 
 def _refused(name: str, line: int, message: str, hint: str) -> ConfigError:

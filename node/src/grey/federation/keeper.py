@@ -88,7 +88,7 @@ class RoleKeeper:
         self._history = history
         self._boottime = boottime
         self._sleep = sleep
-        self._standstill = Standstill()
+        self._standstill = Standstill(self._timing.inherit_after)
         self._holder: RoleRecord | None = None
         self._sent: RoleRecord | None = None
         self._lease: Lease | None = None
@@ -157,13 +157,14 @@ class RoleKeeper:
                 return
 
     async def _look(self) -> View:
+        # The data is asked first: its epochs come from the record, so a later read of that is never older.
+        epoch = await self._history.epoch()
+        position = await self._history.position()
         sent_at = self._boottime()
         versioned = await self._store.get(records.ROLE)
         record = records.decode_role(versioned.value) if versioned else None
         still = self._standstill.observe(record, sent_at=sent_at, received_at=self._boottime())
         self._take_note(record)
-        epoch = await self._history.epoch()
-        position = await self._history.position()
         return View(
             cluster=self._cluster,
             node=self._node,
@@ -187,13 +188,13 @@ class RoleKeeper:
         return report.cluster != self._cluster and (report.epoch > 0 or report.position != ORIGIN)
 
     def _take_note(self, record: RoleRecord | None) -> None:
+        before = self._holder
         if record is not None:
+            if before is None or (before.cluster, before.epoch) != (record.cluster, record.epoch):
+                _log.info("role: %s is the primary of epoch %d", record.cluster, record.epoch)
             self._holder = record
-        if (
-            record is None
-            or record.cluster != self._cluster
-            or (self._lease and self._lease.epoch != record.epoch)
-        ):
+        lease = self._lease
+        if lease and (record is None or (record.cluster, record.epoch) != (self._cluster, lease.epoch)):
             self._lease = None
 
     async def _act(self, action: Action) -> None:

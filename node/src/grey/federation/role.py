@@ -59,18 +59,22 @@ class Standstill:
     """Measures on the own clock how long the role record has not changed.
 
     Both ends are taken so that the answer is never too long: from when an answer came, to when a later
-    question was sent.
+    question was sent. After a gap of more than ``gap`` seconds between two reads the measuring starts anew:
+    when nobody could read the store, its holder could not renew either and deserves the time to do so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gap: float) -> None:
+        self._gap = gap
         self._record: RoleRecord | None = None
         self._since = 0.0
+        self._read_at = 0.0
 
     def observe(self, record: RoleRecord | None, *, sent_at: float, received_at: float) -> float:
         """Take note of what a read returned; return for how many seconds it surely stood still."""
-        if record != self._record:
+        if record != self._record or received_at - self._read_at > self._gap:
             self._record = record
             self._since = received_at
+        self._read_at = received_at
         return max(0.0, sent_at - self._since)
 
 

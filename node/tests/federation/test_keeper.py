@@ -1,0 +1,299 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.memory_store import MemoryFederationStore
+from support.model_federation import federation
+
+from grey.data.fence import DeadlinePassed, NotPrimary
+from grey.federation import records
+from grey.federation.interface import FederationStoreError, MemberReport, RoleRecord
+from grey.federation.keeper import RoleKeeper, boottime_seconds
+from grey.record.position import ORIGIN, Position
+from grey.store.interface import StoreDamaged, StoreError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class History:
+    def __init__(self, epoch: int | None = None, position: Position = ORIGIN) -> None:
+        self.claimed = epoch
+        self.at = position
+        self.fault: Exception | None = None
+
+    async def epoch(self) -> int | None:
+        if self.fault is not None:
+            raise self.fault
+        return self.claimed
+
+    async def position(self) -> Position:
+        return self.at
+
+    async def claim(self, epoch: int) -> None:
+        self.claimed = epoch
+
+
+class World:
+    """One keeper with a clock that the test moves; detection time 30 s, so deadlines are 28.5 s."""
+
+    def __init__(self, cluster: str = "aws-east", history: History | None = None) -> None:
+        self.clock = Clock()
+        self.store = MemoryFederationStore()
+        self.history = history or History()
+        self.naps: list[float] = []
+        self.keeper = self.another(cluster)
+
+    def another(self, cluster: str, node: str | None = None) -> RoleKeeper:
+        return RoleKeeper(
+            federation(),
+            cluster,
+            node or f"{cluster}-1",
+            self.store,
+            self.history,
+            boottime=self.clock,
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        if len(self.naps) == 3:
+            raise asyncio.CancelledError
+
+    def record(self) -> RoleRecord:
+        return records.decode_role(self.store.records[records.ROLE].value)
+
+    def write(self, record: RoleRecord) -> None:
+        self.store._write(records.ROLE, records.encode(record))
+
+
+async def test_bootstrap_claims_before_it_writes_in_the_epoch() -> None:
+    world = World()
+    with pytest.raises(NotPrimary) as refusal:
+        world.keeper.epoch()
+    assert refusal.value.primary is None
+    await world.keeper.step()
+    assert world.history.claimed == 1
+    assert world.keeper.epoch() == 1
+    assert world.keeper.is_primary()
+    assert world.keeper.problem() is None
+    assert world.record() == RoleRecord("aws-east", 1, 1, "aws-east-1") == world.keeper.holder()
+
+
+async def test_bootstrap_cut_short_between_swap_and_claim_goes_on_after_a_restart() -> None:
+    world = World()
+    world.write(RoleRecord("aws-east", 1, 0, "aws-east-1"))
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+    assert world.history.claimed == 1
+
+
+async def test_the_deadline_is_exact() -> None:
+    world = World()
+    await world.keeper.step()
+    world.clock.now = 1028.4999
+    assert world.keeper.epoch() == 1
+    assert world.keeper.remaining_seconds() == pytest.approx(0.0001)
+    world.clock.now = 1028.5
+    with pytest.raises(DeadlinePassed):
+        world.keeper.epoch()
+    assert not world.keeper.is_primary()
+    assert world.keeper.remaining_seconds() == 0.0
+
+
+async def test_a_renewal_that_is_answered_late_counts_from_before_its_sending() -> None:
+    world = World()
+    await world.keeper.step()
+    world.clock.now = 1010.0
+
+    async def slow(what: str) -> None:
+        if what == "swap":
+            world.clock.now += 20.0
+
+    world.store.after = slow
+    await world.keeper.step()
+    assert world.clock.now == 1030.0
+    assert world.keeper.remaining_seconds() == 8.5
+
+
+async def test_a_freeze_during_a_renewal_leaves_nothing_to_write_with() -> None:
+    world = World()
+    await world.keeper.step()
+
+    async def frozen(what: str) -> None:
+        if what == "swap":
+            world.clock.now += 60.0
+
+    world.store.after = frozen
+    await world.keeper.step()
+    with pytest.raises(DeadlinePassed):
+        world.keeper.epoch()
+    world.store.after = None
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+
+
+async def test_a_renewal_of_unknown_outcome_does_not_move_the_deadline_and_the_next_goes_on_from_it() -> None:
+    world = World()
+    await world.keeper.step()
+    world.clock.now = 1010.0
+
+    async def lost(what: str) -> None:
+        if what == "swap":
+            raise FederationStoreError("no answer")
+
+    world.store.after = lost
+    await world.keeper.step()
+    assert world.record().counter == 2
+    assert world.keeper.remaining_seconds() == 18.5
+    assert "no answer" in (world.keeper.problem() or "")
+    world.store.after = None
+    world.clock.now = 1012.0
+    await world.keeper.step()
+    assert world.record().counter == 3
+    assert world.keeper.remaining_seconds() == 28.5
+    assert world.keeper.problem() is None
+
+
+async def test_without_the_store_the_deadline_passes_and_the_role_comes_back_by_itself() -> None:
+    world = World()
+    await world.keeper.step()
+    world.store.down = True
+    world.clock.now = 1028.0
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+    assert world.keeper.problem() == "the store is down"
+    world.clock.now = 1029.0
+    await world.keeper.step()
+    with pytest.raises(DeadlinePassed):
+        world.keeper.epoch()
+    world.store.down = False
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+
+
+async def test_another_primary_ends_the_right_to_write_at_once() -> None:
+    world = World()
+    await world.keeper.step()
+    world.write(RoleRecord("gcp-west", 2, 0, "gcp-west-1"))
+    await world.keeper.step()
+    with pytest.raises(NotPrimary) as refusal:
+        world.keeper.epoch()
+    assert refusal.value.primary == "gcp-west"
+    assert world.keeper.problem() is None
+
+
+async def test_a_takeover_between_read_and_swap_gives_no_deadline() -> None:
+    world = World()
+    await world.keeper.step()
+    world.clock.now = 1020.0
+
+    async def overtaken(what: str) -> None:
+        if what == "swap":
+            world.write(RoleRecord("gcp-west", 2, 0, "gcp-west-1"))
+
+    world.store.before = overtaken
+    await world.keeper.step()
+    assert world.keeper.remaining_seconds() == 8.5
+    world.store.before = None
+    await world.keeper.step()
+    with pytest.raises(NotPrimary):
+        world.keeper.epoch()
+
+
+async def test_a_promoted_replica_claims_its_epoch() -> None:
+    world = World("gcp-west", History(position=Position(1, 42)))
+    world.write(RoleRecord("aws-east", 1, 9, "aws-east-1"))
+    await world.keeper.step()
+    with pytest.raises(NotPrimary):
+        world.keeper.epoch()
+    world.write(RoleRecord("gcp-west", 2, 0, "gcp-west-1"))
+    await world.keeper.step()
+    assert world.history.claimed == 2
+    assert world.keeper.epoch() == 2
+
+
+async def test_an_empty_store_under_existing_data_is_refused_until_it_is_restored() -> None:
+    world = World()
+    await world.keeper.step()
+    before = world.store.records.pop(records.ROLE)
+    await world.keeper.step()
+    with pytest.raises(DeadlinePassed):
+        world.keeper.epoch()
+    assert world.keeper.refused()
+    assert "holds no role record" in (world.keeper.problem() or "")
+    assert records.ROLE not in world.store.records
+    world.store.records[records.ROLE] = before
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+    assert not world.keeper.refused()
+
+
+async def test_the_first_primary_does_not_start_over_while_another_cluster_reports_history() -> None:
+    world = World()
+    report = MemberReport("gcp-west", "gcp-west-1", 1, 1, Position(1, 42), None, None, 0.0, "refused", 0.0)
+    own = MemberReport("aws-east", "aws-east-1", 1, 1, Position(1, 42), None, None, 0.0, "refused", 0.0)
+    world.store._write("members/aws-east", records.encode(own))
+    world.store._write("members/gcp-west", records.encode(report))
+    await world.keeper.step()
+    assert world.keeper.refused()
+    assert "gcp-west reports" in (world.keeper.problem() or "")
+    del world.store.records["members/gcp-west"]
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+
+
+async def test_another_node_of_the_cluster_continues_the_epoch_after_a_third_of_the_detection_time() -> None:
+    world = World()
+    await world.keeper.step()
+    other = world.another("aws-east", "aws-east-2")
+    await other.step()
+    with pytest.raises(DeadlinePassed):
+        other.epoch()
+    world.clock.now = 1009.9
+    await other.step()
+    assert world.record().node == "aws-east-1"
+    world.clock.now = 1010.0
+    await other.step()
+    assert other.epoch() == 1
+    assert world.record() == RoleRecord("aws-east", 1, 2, "aws-east-2")
+
+
+async def test_a_damaged_record_is_a_problem_and_grants_nothing() -> None:
+    world = World()
+    world.store._write(records.ROLE, b"{")
+    await world.keeper.step()
+    assert "'role'" in (world.keeper.problem() or "")
+    assert not world.keeper.is_primary()
+
+
+async def test_data_that_cannot_be_asked_stops_renewals_and_damaged_data_stops_the_keeper() -> None:
+    world = World()
+    await world.keeper.step()
+    world.history.fault = StoreError("the disk is away")
+    await world.keeper.step()
+    assert world.record().counter == 1
+    assert "the disk is away" in (world.keeper.problem() or "")
+    world.history.fault = StoreDamaged("gone")
+    with pytest.raises(StoreDamaged):
+        await world.keeper.run()
+
+
+async def test_run_renews_well_within_a_third_of_the_detection_time() -> None:
+    world = World()
+    with pytest.raises(asyncio.CancelledError):
+        await world.keeper.run()
+    assert world.naps == [1.0, 1.0, 1.0]
+    assert world.record().counter == 3
+
+
+def test_the_clock_is_boottime() -> None:
+    assert boottime_seconds() > 0

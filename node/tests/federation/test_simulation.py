@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support.virtual_time import run_virtual
+
+from .simulated import DETECTION, NAMES, Fault, World
+
+SCHEDULES = int(os.environ.get("GREY_SCHEDULES", "300"))
+QUIET_AFTER = 75.0
+END = QUIET_AFTER + 4 * DETECTION
+
+FAULTS = st.lists(
+    st.builds(
+        Fault,
+        kind=st.sampled_from(["freeze", "kill", "outage", "partition", "lossy"]),
+        node=st.integers(0, len(NAMES) - 1),
+        at=st.floats(0.0, 50.0),
+        lasts=st.floats(0.05, 25.0),
+    ),
+    max_size=8,
+)
+
+
+async def simulate(seed: int, faults: list[Fault]) -> World:
+    world = World(seed, faults)
+    await world.run(END)
+    return world
+
+
+@settings(
+    max_examples=SCHEDULES, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+@given(seed=st.integers(0, 2**32 - 1), faults=FAULTS)
+@example(seed=0, faults=[Fault("freeze", 0, 5.0, 20.0)])
+@example(seed=1, faults=[Fault("freeze", 0, 5.0, 20.0), Fault("freeze", 1, 14.0, 12.0)])
+@example(
+    seed=2, faults=[Fault("lossy", 0, 0.0, 25.0), Fault("kill", 0, 3.0, 0.1), Fault("kill", 0, 6.0, 14.0)]
+)
+@example(seed=3, faults=[Fault("outage", 0, 5.0, 24.0)])
+def test_at_most_one_cluster_may_write_and_in_the_end_one_does(seed: int, faults: list[Fault]) -> None:
+    world = run_virtual(simulate(seed, faults))
+    writers = [node for node in world.nodes if node.renewals and node.claimed == max(world.epochs)]
+    assert [node.name for node in writers] == [world.epochs[max(world.epochs)]]
+    assert END - max(writers[0].renewals.values()) < DETECTION
+
+
+def test_a_frozen_primary_is_succeeded_and_stays_down_after_the_thaw() -> None:
+    world = run_virtual(simulate(7, [Fault("freeze", 0, 10.0, 30.0)]))
+    assert world.epochs[1] == "east"
+    assert world.epochs[2] != "east"
+    assert max(world.epochs) == 2
+
+
+def test_an_outage_of_the_store_changes_no_epoch() -> None:
+    world = run_virtual(simulate(8, [Fault("outage", 0, 10.0, 40.0)]))
+    assert world.epochs == {1: "east"}
+
+
+def test_a_quick_restart_of_the_primary_changes_no_epoch() -> None:
+    world = run_virtual(simulate(9, [Fault("kill", 0, 10.0, 3.0), Fault("kill", 0, 20.0, 3.0)]))
+    assert world.epochs == {1: "east"}

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The replica's end of replication: follows whoever holds the role.
 
-One connection at a time: Hello with the own cursor, then the stream, or a full copy first. Whatever goes wrong
-ends the connection; the next one begins with what the store holds durably.
+One connection at a time: Hello with the own cursor, then the stream, or a full copy first. Whatever goes
+wrong ends the connection; the next one begins with what the store holds durably.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from grey.store.interface import CompareFailed, StoreDamaged, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from grey.data.history import History
     from grey.federation.interface import RoleRecord, RoleView
     from grey.record import HybridClock, Position
     from grey.replicate.channel import Channel, Connect, FetchPage
@@ -54,17 +53,27 @@ class CannotFollow(Exception):
     """Following would destroy or mix histories; somebody has to decide. The message says what and why."""
 
 
+_EXPECTED = (
+    CannotFollow,
+    ChannelClosed,
+    StoreError,
+    StreamBroken,
+    TimeoutError,
+    wire.ProtocolError,
+    wire.SourceRefused,
+)
+
+
 class Follower:
     """Keeps this cluster's store equal to the primary's; a ``federation.interface.ReplicationView``.
 
-    ``records_applied``, ``batches_applied``, ``connections`` and ``copies`` (full copies that were begun) count
-    up; ``last_error`` is the newest failure in words.
+    ``records_applied``, ``batches_applied``, ``connections`` and ``copies`` (full copies that were begun)
+    count up; ``last_error`` is the newest failure in words.
     """
 
     def __init__(
         self,
         store: Store,
-        history: History,
         role: RoleView,
         *,
         cluster: str,
@@ -78,7 +87,6 @@ class Follower:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """``monotonic`` should count while the machine sleeps (CLOCK_BOOTTIME); both are in seconds."""
-        self._history = history
         self._role = role
         self._cluster = cluster
         self._connect = connect
@@ -110,38 +118,21 @@ class Follower:
         while True:
             target = self._wanted()
             self._target = target
-            if target is None:
-                self._problem = None
-                await self._idle()
-                continue
             pause = 0.0
             try:
-                await self._follow(target)
+                if target is None:
+                    await self._idle()
+                else:
+                    await self._follow(target)
             except TargetChanged:
                 self._failures = 0
-            except StoreDamaged as error:
-                self._fail(str(error))
-                raise
-            except CannotFollow as error:
-                self._fail(str(error))
-                pause = STOPPED_SECONDS
-            except wire.SourceRefused as error:
-                self._fail(str(error))
-                pause = self._backoff() if error.refused.code == "not_primary" else STOPPED_SECONDS
-            except (ChannelClosed, wire.ProtocolError, StreamBroken) as error:
-                self._fail(f"following {target.cluster}: {error}")
-                pause = self._backoff()
-            except TimeoutError:
-                self._fail(f"following {target.cluster}: it does not answer")
-                pause = self._backoff()
-            except CompareFailed:
-                self._fail("the position or epoch in the data store is not what this replica wrote last")
-                pause = self._backoff()
-            except StoreError as error:
-                self._fail(f"the data store: {error}")
-                pause = self._backoff()
-            self._staleness.disconnected()
-            await self._pause(pause, target)
+            except _EXPECTED as error:
+                pause = self._fail(error)
+                if isinstance(error, StoreDamaged):
+                    raise
+            finally:
+                self._staleness.disconnected()
+            await self._pause(pause)
 
     def lag_seconds(self) -> float | None:
         """Return how old the state here is at most; None while it is unknown."""
@@ -173,13 +164,13 @@ class Follower:
 
     def _check(self, target: RoleRecord) -> None:
         """Raise TargetChanged when ``target`` is not to be followed any more."""
-        wanted = self._wanted()
-        if wanted is None or (wanted.cluster, wanted.epoch) != (target.cluster, target.epoch):
+        if not _same(self._wanted(), target):
             raise TargetChanged
 
     async def _idle(self) -> None:
         if not self._landing.loaded:
             await self._landing.load()
+        self._problem = None
         await asyncio.sleep(self._poll)
 
     async def _follow(self, target: RoleRecord) -> None:
@@ -187,30 +178,35 @@ class Follower:
         await self._landing.load()
         if self._landing.epoch > target.epoch:
             raise CannotFollow(
-                f"the data here has followed epoch {self._landing.epoch}, but the newest role record known here says "
-                f"{target.cluster} in epoch {target.epoch}: if this stays, the federation store is older than the data"
+                f"the data here has followed epoch {self._landing.epoch}, but the newest role record known "
+                f"here says {target.cluster} in epoch {target.epoch}; if this stays, the federation store is "
+                "older than the data: restore the newer one"
             )
-        async with self._connect(target.cluster, self._landing.cursor) as channel:
+        async with (
+            asyncio.timeout(SILENCE_SECONDS) as limit,
+            self._connect(target.cluster, self._landing.cursor) as channel,
+        ):
             copy = await self._greet(channel, target)
+            limit.reschedule(None)
             if not copy:
                 self._problem = None
                 await race(self._receive(channel, target), self._probe(channel, target))
+                return
         await self._copy(target)
 
     async def _greet(self, channel: Channel, target: RoleRecord) -> bool:
         """Ask for the stream; say whether a full copy is needed instead."""
         here = self._landing.cursor
         await channel.send(wire.encode(wire.Hello(wire.VERSION, self._cluster, here)))
-        async with asyncio.timeout(SILENCE_SECONDS):
-            answer = wire.decode_from_source(await channel.receive())
+        answer = wire.decode_from_source(await channel.receive())
         self.connections += 1
         self._check(target)
         if isinstance(answer, wire.Refused) and answer.code == "compacted":
             if here != ORIGIN and here.epoch != target.epoch:
                 raise CannotFollow(
-                    f"{target.cluster} (epoch {target.epoch}) no longer keeps the history at {here}, so that nobody "
-                    "can say whether the records here are part of it; a full copy might destroy some. Take a backup "
-                    "of this cluster's data, then start it empty"
+                    f"{target.cluster} (epoch {target.epoch}) no longer keeps the history at {here}, so that "
+                    "nobody can say whether the records here are part of it; a full copy might destroy some. "
+                    "Take a backup of this cluster's data, then start it empty"
                 )
             return True
         if isinstance(answer, wire.Refused):
@@ -219,7 +215,8 @@ class Follower:
             raise wire.ProtocolError(f"wanted Welcome or Refused first, found {type(answer).__name__}")
         if (answer.version, answer.cluster, answer.epoch) != (wire.VERSION, target.cluster, target.epoch):
             raise wire.ProtocolError(
-                f"wanted {target.cluster} in epoch {target.epoch}, found {answer.cluster} in epoch {answer.epoch}"
+                f"wanted {target.cluster} in epoch {target.epoch}, found {answer.cluster} in epoch "
+                f"{answer.epoch}"
             )
         if answer.head < here:
             raise wire.ProtocolError(f"{target.cluster} stands at {answer.head}, before the {here} held here")
@@ -306,8 +303,8 @@ class Follower:
         self._check(target)
         if (page.cluster, page.epoch) != (target.cluster, target.epoch):
             raise wire.ProtocolError(
-                f"wanted a page of {target.cluster} in epoch {target.epoch}, found one of {page.cluster} in epoch "
-                f"{page.epoch}"
+                f"wanted a page of {target.cluster} in epoch {target.epoch}, found one of {page.cluster} in "
+                f"epoch {page.epoch}"
             )
         return page
 
@@ -316,31 +313,47 @@ class Follower:
         if problem is not None:
             self.last_error = problem
 
-    def _fail(self, problem: str) -> None:
+    def _fail(self, error: Exception) -> float:
+        """Tell people about a failure; return how many seconds to wait before the next try."""
+        problem = _words(error, self.source_cluster())
         if problem != self._problem:
             _log.warning("%s", problem)
         self._failures += 1
         self._report(problem)
-
-    def _backoff(self) -> float:
+        refused = isinstance(error, wire.SourceRefused) and error.refused.code != "not_primary"
+        if refused or isinstance(error, CannotFollow):
+            return STOPPED_SECONDS
         longest = min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 16), LONGEST_BACKOFF_SECONDS)
         return longest * (0.5 + self._jitter() / 2)
 
-    async def _pause(self, seconds: float, target: RoleRecord) -> None:
+    async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until the role moves."""
         until = self._monotonic() + seconds
-        while (left := until - self._monotonic()) > 0:
-            try:
-                self._check(target)
-            except TargetChanged:
-                return
+        while (left := until - self._monotonic()) > 0 and _same(self._wanted(), self._target):  # noqa: ASYNC110
             await asyncio.sleep(min(left, self._poll))
+
+
+def _same(one: RoleRecord | None, other: RoleRecord | None) -> bool:
+    """Whether two role records name the same primary in the same epoch."""
+    if one is None or other is None:
+        return one is other
+    return (one.cluster, one.epoch) == (other.cluster, other.epoch)
+
+
+def _words(error: Exception, cluster: str | None) -> str:
+    if isinstance(error, CompareFailed):
+        return "the cursor or the epoch in the data store is not what this replica wrote last; it looks again"
+    if isinstance(error, StoreError):
+        return f"the data store: {error}"
+    if isinstance(error, TimeoutError):
+        return f"following {cluster}: it does not answer"
+    return f"following {cluster}: {error}"
 
 
 def _refusal(refused: wire.Refused, target: RoleRecord, here: Position) -> Exception:
     if refused.code == "diverged":
         return CannotFollow(
-            f"{target.cluster} does not have the records that this cluster holds up to {here}: {refused.message}. "
-            "Nothing here is overwritten; this cluster has to rejoin"
+            f"{target.cluster} does not have the records that this cluster holds up to {here}: "
+            f"{refused.message}. Nothing here is overwritten; this cluster has to rejoin"
         )
     return wire.SourceRefused(refused)

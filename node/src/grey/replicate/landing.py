@@ -6,11 +6,12 @@ Each of them compares the three marks of the store with what this follower belie
 
 - the **cursor**, so that a batch takes effect once, whatever was repeated or left unknown;
 - the **marker** of a full copy, so that no record lands beside it;
-- the **epoch**. The follower records there the epoch of the primary that it follows, before the first record.
-  Since that key is compared by every write of this cluster too and only ever grows, the two can never overtake
-  each other: a transaction of the follower that was frozen since before this cluster was promoted fails, as the
-  promotion has claimed a higher epoch; a write that was frozen since before this cluster lost the role fails, as
-  the epoch it was given is no longer there; and the stream of a former primary is refused, also after a restart.
+- the **epoch**. The follower records there the epoch of the primary it follows, before the first one.
+  Since that key is compared by every write of this cluster too and only ever grows, the two never overtake
+  each other: a transaction of the follower that was frozen since before this cluster was promoted fails, as
+  the promotion has claimed a higher epoch; a write that was frozen since before this cluster lost the role
+  fails, as the epoch it was given is no longer there; and the stream of a former primary is refused, also
+  after a restart.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import msgspec
 
 from grey.data import keyspace
 from grey.data.history import format_epoch, format_position, parse_epoch, parse_position
-from grey.data.reader import decode_item
 from grey.data.requests import entry_writes
 from grey.record.position import ORIGIN
 from grey.replicate import cursor, snapshot
@@ -105,23 +105,10 @@ class Landing:
         return count
 
     async def _write_step(self, step: cursor.Step, check: Callable[[], None]) -> None:
-        records = step.records
-        if self.marker is not None:
-            records = await self._superseding(records)
-        writes = [Write(keyspace.data_key(record.envelope.key), record.encoded) for record in records]
+        writes = [Write(keyspace.data_key(record.envelope.key), record.encoded) for record in step.records]
         mark: dict[bytes, bytes | None] = {keyspace.POSITION: format_position(step.cursor)}
         await self._commit([*writes, *step.entries], mark, check)
         self.cursor = step.cursor
-
-    async def _superseding(self, records: Sequence[cursor.Record]) -> list[cursor.Record]:
-        """Leave out the records whose key holds that version or a newer one since a full copy."""
-        keys = [keyspace.data_key(record.envelope.key) for record in records]
-        here = await self._store.get_many(keys)
-        return [
-            record
-            for key, record in zip(keys, records, strict=True)
-            if key not in here or decode_item(here[key]).position < record.envelope.position
-        ]
 
     async def begin_copy(self, page: SnapshotPage, check: Callable[[], None]) -> None:
         """Make the marker durable, before anything is changed; ``page`` is the first one."""
@@ -141,7 +128,7 @@ class Landing:
             await self._commit(writes, {}, check)
 
     async def end_pages(self, until: Position, check: Callable[[], None]) -> None:
-        """Note that all pages are here; the stream is to be followed from where the copy began to ``until``."""
+        """Note that all pages are here; the stream is followed from where the copy began to ``until``."""
         assert self.marker is not None
         marker = msgspec.structs.replace(self.marker, end=until)
         marks = {keyspace.COPYING: marker.encode(), keyspace.POSITION: format_position(marker.start)}
@@ -191,9 +178,7 @@ class Landing:
             except DiskFull as error:
                 if not waited:
                     _log.error("replication waits for room on the disk: %s", error)
-                self._report(
-                    f"no room on the disk, replication goes on by itself when there is some: {error}"
-                )
+                self._report(f"no room on the disk, replication goes on by itself when there is: {error}")
                 waited = True
                 await asyncio.sleep(RETRY_SECONDS)
         self._stored.update(marks)

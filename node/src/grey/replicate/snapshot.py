@@ -5,16 +5,16 @@
 1. The first page says where the source stood (``start``). Nothing is changed here before the marker
    ``keyspace.COPYING`` is durable; while it exists the data is no consistent state, also after a restart.
 2. Every page makes the range that it covers equal to the source's: what differs is written, what the source
-   does not have is removed. What is here may have a *higher* position than the page and is overwritten all the
-   same: it can only come from a copy of a former primary, and the new one may not have that record.
-3. The cursor is set to ``start``, and the marker notes where the source stood after the last page (``end``).
-   From here on the copy need not begin anew: the stream is followed, and a record is skipped when its key holds
-   that version or a newer one already.
+   does not have is removed. What is here may have a *higher* position than the page and is overwritten all
+   the same: it can only come from a copy of a former primary, and the new one may not have that record.
+3. The cursor is set to ``start``; the marker notes where the source stood after the last page (``end``).
+   From here on the copy need not begin anew: the stream is followed. A record may replace a newer version
+   that a page brought; that one follows before ``end``.
 4. When the cursor reaches ``end`` the state is the source's state at the cursor. The own history is compacted
-   up to here, since it has holes (skipped records), and then the marker is removed.
+   up to here, since the records that came in pages are missing in it, and then the marker is removed.
 
-A copy belongs to one source and one epoch; with another of either, or when the log was compacted meanwhile, it
-begins anew.
+A copy belongs to one source and one epoch; with another of either, or when the log was compacted meanwhile,
+it begins anew.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ async def read_page(
 async def differences(
     store: Store, items: Iterable[tuple[bytes, bytes]], start: bytes, end: bytes
 ) -> AsyncIterator[list[Write]]:
-    """Give the writes, in transactions of a bearable size, that make the range ``[start, end)`` hold ``items``."""
+    """Give the writes that make ``[start, end)`` hold ``items``, in transactions of a bearable size."""
     wanted = dict(items)
     keys = list(wanted)
     for first in range(0, len(keys), CHUNK_WRITES):

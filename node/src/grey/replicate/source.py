@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Source:
     """Serves the records of this cluster's store to any number of followers.
 
-    ``streams`` is the number of followers connected now; ``records_shipped`` and ``batches_shipped`` count up.
+    ``streams`` is the number of connected followers; ``records_shipped`` and ``batches_shipped`` count up.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Source:
         promotable: Collection[str] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``promotable`` names the clusters that hold back compaction (None: every follower does)."""
+        """``promotable`` names the clusters that hold back compaction (None: every follower)."""
         self._store = store
         self._history = history
         self._role = role

@@ -132,7 +132,7 @@ class Stream:
         self._note_shipped(batch.records)
 
     async def _answer(self, nonce: int) -> None:
-        """Answer the newest probe. The role is checked after the head is read: see ``grey.replicate.wire``."""
+        """Answer the newest probe. The role is checked after the head is read (``grey.replicate.wire``)."""
         self._nonce = None
         self._head = max(self._head, await self._history.position())
         self._check_role()

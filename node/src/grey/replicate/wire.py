@@ -20,12 +20,12 @@ Answer     source     the position that the source stood at after it got the pro
 =========  =========  ======================================================================================
 
 A transaction is the list of its encoded envelopes in order of position, and it is the unit of atomicity:
-client batches never span two. When a follower joins in the middle of a transaction (it followed another primary
-before) it gets the rest of it. An Answer may name a head that later Records reach. The source sends at most a
-few unconfirmed batches.
+client batches never span two. When a follower joins in the middle of a transaction (it followed another
+primary before) it gets the rest of it. An Answer may name a head that later Records reach. The source sends
+at most a few unconfirmed batches.
 
 **The full copy.** Pages of the source's ranges ``k/`` and ``r/`` in key order: stored keys and stored values
-as they are. A page says how far the source stood before (``since``) and after (``until``) it was read. A page is
+as they are. A page says how far the source stood before (``since``) and after (``until``) it was read. It is
 asked for with the token ``next`` of the page before it; the token is the stored key that the next page starts
 after, and the page without a token is the last. Instead of a page the body may be a Refused.
 """

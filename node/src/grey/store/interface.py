@@ -109,6 +109,8 @@ class Store(Protocol):
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
         """Apply all writes at once if all comparisons hold, durably; return the new revision.
 
+        Removing a key that does not exist changes nothing; a transaction that changes nothing returns the
+        newest revision and is not reported by ``watch``.
         Raises CompareFailed (nothing was written), DiskFull (nothing was written), CommitUncertain,
         StoreDamaged. ``writes`` holds 1 to MAX_WRITES_PER_TRANSACTION writes of distinct keys.
         A caller that is cancelled does not know whether the commit happened.
@@ -116,7 +118,10 @@ class Store(Protocol):
         ...
 
     async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
-        """Return the key, now or as it was at ``revision``; raises Compacted for a revision that is gone."""
+        """Return the key, now or as it was at ``revision``.
+
+        Raises Compacted for a revision older than the compacted one, StoreError for one that is yet to come.
+        """
         ...
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
@@ -139,7 +144,11 @@ class Store(Protocol):
         ...
 
     async def compact(self, revision: int) -> None:
-        """Drop the history up to and including ``revision``; current values stay. Idempotent."""
+        """Drop the history up to and including ``revision``; what was current then stays. Idempotent.
+
+        From then on ``get`` answers for ``revision`` and newer ones, ``watch`` goes on after it. Raises
+        StoreError for a revision that is yet to come, DiskFull.
+        """
         ...
 
     async def status(self) -> StoreStatus:

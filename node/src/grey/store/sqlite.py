@@ -27,7 +27,7 @@ from grey.store.interface import (
     StoreStatus,
     Write,
 )
-from grey.store.sqlite_file import FileLock, check_file, connect, create_file, named
+from grey.store.sqlite_file import FileLock, check_file, check_present, connect, create_file, named
 from grey.store.sqlite_writer import Commit, Compaction, WriterThread
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class SqliteStore:
         """Use ``open`` or ``create``. Raises sqlite3.Error."""
         self._path = path
         self._lock = lock
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._news: asyncio.Future[None] = loop.create_future()
         self._loop = loop
         connections: list[sqlite3.Connection] = []
@@ -100,11 +100,8 @@ class SqliteStore:
 
     @classmethod
     def _open(cls, path: Path, loop: asyncio.AbstractEventLoop) -> SqliteStore:
-        if path.parent.is_dir():
-            lock = FileLock(path)
-        else:
-            check_file(path)
-            raise AssertionError("a file without a folder exists")
+        check_present(path)
+        lock = FileLock(path)
         try:
             check_file(path)
             return cls(path, lock, loop)
@@ -183,10 +180,12 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Finish the commits that wait, then release the file. Watchers end with StoreError. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.shield(asyncio.to_thread(self._release))
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(self._release)
         self._news.set_result(None)
 
     def _release(self) -> None:
@@ -205,7 +204,7 @@ class SqliteStore:
             news.set_result(None)
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing is not None:
             raise StoreError(f"the store {self._path} is closed")
 
     def _read_on_loop(self, read: Callable[[sqlite3.Connection], _T]) -> _T:

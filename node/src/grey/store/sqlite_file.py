@@ -30,12 +30,13 @@ _NO_ROOM_BYTES = 1024 * 1024
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 # Values live in ``history`` only, once; ``current`` says which row of it is the newest of a key.
+# ``trimmed`` is the last version whose forerunners are dropped: revision 0 has none, so it begins behind that.
 _SCHEMA = """
 CREATE TABLE history (version INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB);
 CREATE INDEX history_by_key ON history (key);
 CREATE TABLE current (key BLOB PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE compaction (compacted INTEGER NOT NULL, trimmed INTEGER NOT NULL);
-INSERT INTO compaction VALUES (0, 0);
+INSERT INTO compaction VALUES (0, 1023);
 """
 
 
@@ -135,17 +136,22 @@ def connect(path: Path, *, cache_mib: int, readonly: bool) -> sqlite3.Connection
     return connection
 
 
-def check_file(path: Path) -> None:
-    """Refuse what is not a whole store of this version; the caller holds the lock.
-
-    Raises StoreDamaged that says what was found and what to do.
-    """
+def check_present(path: Path) -> None:
+    """Raises StoreDamaged that says what to do when there is no store at ``path``."""
     if not path.exists():
         raise StoreDamaged(
             f"the data store {path} is missing. If this host is new, make it with `greyd init`; "
             f"if it held data, restore a backup or let it copy from another cluster: "
             "nothing is made anew by itself"
         )
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is not a whole store of this version; the caller holds the lock.
+
+    Raises StoreDamaged that says what was found and what to do, DiskFull.
+    """
+    check_present(path)
     try:
         with closing(connect(path, cache_mib=8, readonly=False)) as connection:
             _check_connection(connection, path)
@@ -193,12 +199,15 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
+_MAYBE_NO_ROOM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
 def named(error: sqlite3.Error, path: Path, doing: str) -> StoreError:
     """Say what an error of SQLite means for the store: DiskFull, StoreDamaged or another StoreError."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     primary = code & 0xFF
     what = f"cannot {doing}: {path}: {error} ({getattr(error, 'sqlite_errorname', 'no code')})"
-    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and no_room(path)):
+    if primary == sqlite3.SQLITE_FULL or (primary in _MAYBE_NO_ROOM and no_room(path)):
         return DiskFull(f"{what}. Make room on the disk that holds it; writes work again by themselves")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreDamaged(f"{what}. {_REPAIR}")
@@ -206,6 +215,8 @@ def named(error: sqlite3.Error, path: Path, doing: str) -> StoreError:
         return StoreDamaged(f"{what}. The disk failed: check it (dmesg), then restart greyd")
     if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreDamaged(f"{what}. Check that the file and its folder belong to the user that runs greyd")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreError(f"{what}. Another program uses the file: end it (`fuser -v {path}` names it)")
     return StoreError(f"{what}. Restart greyd; report this if it comes again")
 
 

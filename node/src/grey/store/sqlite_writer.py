@@ -160,8 +160,7 @@ class WriterThread:
         except sqlite3.Error as error:
             self._roll_back()
             if len(group) > 1:
-                # One commit's fault is not its neighbours': each gets a transaction of its own.
-                return [outcome for commit in group for outcome in self._transaction([commit])]
+                return self._one_by_one(group)
             return [self._judged(named(error, self._path, "write"))]
         try:
             self._connection.execute("COMMIT")
@@ -171,14 +170,22 @@ class WriterThread:
         self.revision = revision
         return outcomes
 
+    def _one_by_one(self, group: list[Commit]) -> list[int | StoreError]:
+        """Give each commit a transaction of its own: one commit's fault is not its neighbours'."""
+        outcomes: list[int | StoreError] = []
+        for commit in group:
+            if self._failed is None:
+                outcomes += self._transaction([commit])
+            else:
+                outcomes.append(StoreDamaged(str(self._failed)))
+        return outcomes
+
     def _judge_commit(self, error: sqlite3.Error, group: list[Commit]) -> list[int | StoreError]:
         """Return the outcomes of a group whose COMMIT did not succeed."""
         cause = named(error, self._path, "commit")
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             # The frame that ends a transaction is written last: what failed before it never counts.
-            if len(group) > 1:
-                return [outcome for commit in group for outcome in self._transaction([commit])]
-            return [cause]
+            return self._one_by_one(group) if len(group) > 1 else [cause]
         # After a failed fsync, or a failure behind that frame, only the next start knows what is on disk.
         if not isinstance(cause, DiskFull) or error.sqlite_errorcode == sqlite3.SQLITE_IOERR_FSYNC:
             self._fail(StoreDamaged(str(cause)))
@@ -237,7 +244,7 @@ class WriterThread:
     def _trim(self) -> None:
         """Do one slice of the oldest compaction, so that commits wait for a slice at most."""
         trim = self._trims[0]
-        error: StoreError | None = self._failed
+        error: StoreError | None = None if self._failed is None else StoreDamaged(str(self._failed))
         done = False
         if error is None and trim.revision > self.revision:
             error = StoreError(

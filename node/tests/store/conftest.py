@@ -1,0 +1,28 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.engines import SqliteEngine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from support.engines import Engine
+
+    from grey.store.interface import Store
+
+
+@pytest.fixture(params=["sqlite"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    made = {"sqlite": SqliteEngine}[request.param](tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def store(engine: Engine) -> Store:
+    return await engine.create()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole federation on loopback: real etcd, real greyd processes, certificates of its own; for tests and benches."""
+"""A whole federation on loopback: real etcd, real greyd, its own certificates; for tests and benches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from grey.link.resolver import NamesResolver
 from grey.link.tls import client_context
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 DOMAIN = "grey.test"
@@ -123,7 +123,9 @@ class RunningFederation:
         # A network of its own for each federation, so that runs side by side do not meet.
         network = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
         self.nodes = {
-            cluster: GreyNode(folder / cluster, cluster, f"{network}.{number}", f"grey-{cluster}.example.test")
+            cluster: GreyNode(
+                folder / cluster, cluster, f"{network}.{number}", f"grey-{cluster}.example.test"
+            )
             for number, cluster in enumerate(clusters, start=1)
         }
         self.primary = self.nodes[clusters[0]]
@@ -222,7 +224,9 @@ class RunningFederation:
         """Wait until the primary may write and every other cluster is a replica with a known lag."""
         for node in self.nodes.values():
             page = "/primary" if node is self.primary else "/replica?lag=5s"
-            await self.until(lambda node=node, page=page: self._is_ok(node, page), within, f"{node.name} {page}")
+            await self.until(
+                lambda node=node, page=page: self._is_ok(node, page), within, f"{node.name} {page}"
+            )
 
     async def _is_ok(self, node: GreyNode, page: str) -> bool:
         return (await self.health(node, page)).status == 200
@@ -235,9 +239,7 @@ class RunningFederation:
         """Ask the control plane as the operator."""
         return await self._request("GET", f"https://{node.host}:{self.control}/v1/federation/status")
 
-    async def kv(
-        self, method: str, node: GreyNode, key: bytes, *, query: str = "", **options: Any
-    ) -> Answer:
+    async def kv(self, method: str, node: GreyNode, key: bytes, *, query: str = "", **options: Any) -> Answer:
         """Send one request about one key to a node."""
         return await self.api_request(method, node, f"/v1/kv/{encoded(key)}{query}", **options)
 
@@ -285,11 +287,11 @@ class RunningFederation:
 
     def logs(self) -> str:
         """Return the end of every node's log."""
-        parts = []
-        for node in self.nodes.values():
-            if node.log.exists():
-                parts.append(f"--- {node.name}\n" + "\n".join(node.log.read_text().splitlines()[-30:]))
-        return "\n".join(parts)
+        return "\n".join(
+            f"--- {node.name}\n" + "\n".join(node.log.read_text().splitlines()[-30:])
+            for node in self.nodes.values()
+            if node.log.exists()
+        )
 
 
 @asynccontextmanager

@@ -236,8 +236,12 @@ class RunningFederation:
         return await self._request("GET", f"http://{node.host}:{self.metrics}{page}")
 
     async def status(self, node: GreyNode) -> Answer:
+        """Ask for the status document as the operator."""
+        return await self.control_request(node, "/v1/federation/status")
+
+    async def control_request(self, node: GreyNode, path: str) -> Answer:
         """Ask the control plane as the operator."""
-        return await self._request("GET", f"https://{node.host}:{self.control}/v1/federation/status")
+        return await self._request("GET", f"https://{node.host}:{self.control}{path}")
 
     async def kv(self, method: str, node: GreyNode, key: bytes, *, query: str = "", **options: Any) -> Answer:
         """Send one request about one key to a node."""

@@ -1,0 +1,244 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole federation of real processes, and what it keeps when they are killed, frozen and cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+if TYPE_CHECKING:
+    from support.federation import GreyNode, RunningFederation
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DETECTION = 2.0
+
+
+class Load:
+    """Writers that put distinct keys as fast as they are answered, and remember what was acknowledged."""
+
+    def __init__(self, federation: RunningFederation, prefix: str) -> None:
+        self._federation = federation
+        self._numbers = itertools.count()
+        self._prefix = prefix
+        self._stopped = False
+        self.acknowledged: dict[bytes, float] = {}
+        """Keys, and when (CLOCK_BOOTTIME) their acknowledgement was seen here."""
+        self.refused: list[str] = []
+        self.sent: dict[bytes, float] = {}
+
+    async def run(self, writers: int = 8) -> None:
+        await asyncio.gather(*(self._write() for _ in range(writers)))
+
+    async def _write(self) -> None:
+        while not self._stopped:
+            key = f"{self._prefix}/{next(self._numbers):06}".encode()
+            self.sent[key] = boottime()
+            try:
+                answer = await self._federation.kv("PUT", self._federation.primary, key, data=key)
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                await asyncio.sleep(0.02)
+                continue
+            if answer.status == 200:
+                self.acknowledged[key] = boottime()
+            else:
+                self.refused.append(answer.code)
+                await asyncio.sleep(0.02)
+
+    async def acknowledges(self, more: int, within: float = 15) -> None:
+        """Wait until this many more writes were acknowledged."""
+        wanted = len(self.acknowledged) + more
+
+        async def enough() -> bool:
+            return len(self.acknowledged) >= wanted
+
+        await self._federation.until(enough, within, f"{more} more acknowledged writes")
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def all_keys(federation: RunningFederation, node: GreyNode, prefix: str) -> set[bytes]:
+    found: set[bytes] = set()
+    after = ""
+    while True:
+        page = (
+            await federation.api_request(
+                "GET", node, f"/v1/kv?prefix={prefix}/&limit=1000&values=false{after}"
+            )
+        ).json
+        found |= {item["key"].encode() for item in page["items"]}
+        if page["next"] is None:
+            return found
+        after = f"&after={page['next']}"
+
+
+async def holds(federation: RunningFederation, node: GreyNode, keys: set[bytes], prefix: str) -> None:
+    async def complete() -> bool:
+        return keys <= await all_keys(federation, node, prefix)
+
+    await federation.until(complete, 15, f"all acknowledged writes on {node.name}")
+
+
+async def test_a_write_is_read_everywhere(federation: RunningFederation) -> None:
+    put = await federation.kv("PUT", federation.primary, b"user:123", data=b"hello")
+    assert put.status == 200
+    for node in federation.nodes.values():
+
+        async def reads(node: GreyNode = node) -> bool:
+            return (await federation.kv("GET", node, b"user:123")).body == b"hello"
+
+        await federation.until(reads, 5, f"the value on {node.name}")
+        bounded = await federation.kv("GET", node, b"user:123", query="?consistency=bounded&max_staleness=5s")
+        assert (bounded.status, bounded.headers["Grey-Origin"]) == (200, "aws-east")
+        assert bounded.headers["Grey-Position"] == put.json["position"]
+    replica = federation.nodes["gcp-west"]
+    refused = await federation.kv("PUT", replica, b"user:123", data=b"other")
+    assert (refused.status, refused.code) == (421, "not_primary")
+    assert refused.json["error"]["primary"] == {
+        "cluster": "aws-east",
+        "endpoint": f"{federation.primary.host}:{federation.api}",
+    }
+
+
+async def test_the_status_document(federation: RunningFederation) -> None:
+    async def complete() -> bool:
+        document = (await federation.status(federation.nodes["edge-chicago"])).json
+        return (
+            [cluster["status"] for cluster in document["clusters"]] == ["primary", "replica", "replica"]
+            and all(cluster["online"] and cluster["problem"] is None for cluster in document["clusters"])
+            and len({cluster["position"] for cluster in document["clusters"]}) == 1
+            and all((cluster["lag_seconds"] or 9) < 5 for cluster in document["clusters"][1:])
+        )
+
+    await federation.until(complete, 10, "a complete status")
+    document = (await federation.status(federation.nodes["edge-chicago"])).json
+    assert (document["federation"], document["epoch"], document["primary"]) == ("test", 1, "aws-east")
+    assert document["answered_by"] == "edge-chicago-1"
+    assert document["voters"] == {"total": 3, "reachable": 3}
+    primary, *replicas = document["clusters"]
+    assert (primary["lag_seconds"], primary["lag_records"]) == (None, None)
+    assert [replica["lag_records"] for replica in replicas] == [0, 0]
+
+
+async def test_metrics(federation: RunningFederation) -> None:
+    text = (await federation.health(federation.nodes["gcp-west"], "/metrics")).body.decode()
+    assert 'grey_role{role="replica"} 1.0' in text
+    assert 'grey_role{role="primary"} 0.0' in text
+    assert 'grey_replication_lag_seconds{cluster="gcp-west"}' in text
+    assert "grey_epoch 1.0" in text
+    assert "grey_federation_store_up 1.0" in text
+    primary = (await federation.health(federation.primary, "/metrics")).body.decode()
+    assert "grey_replication_lag_seconds{" not in primary
+    deadline = next(line for line in primary.splitlines() if line.startswith("grey_role_deadline_seconds "))
+    assert 0 < float(deadline.split()[1]) <= DETECTION
+
+
+async def test_killed_during_writes(federation: RunningFederation) -> None:
+    load = Load(federation, "killed")
+    running = asyncio.create_task(load.run())
+    for _ in range(2):
+        await load.acknowledges(100)
+        federation.primary.kill()
+        federation.primary.start()
+    await load.acknowledges(100)
+    load.stop()
+    await running
+    for node in federation.nodes.values():
+        await holds(federation, node, set(load.acknowledged), "killed")
+
+
+async def test_a_killed_replica_catches_up(federation: RunningFederation) -> None:
+    replica = federation.nodes["gcp-west"]
+    load = Load(federation, "replica-killed")
+    running = asyncio.create_task(load.run(4))
+    await load.acknowledges(50)
+    replica.kill()
+    await load.acknowledges(50)
+    replica.start()
+    await load.acknowledges(50)
+    load.stop()
+    await running
+    await holds(federation, replica, set(load.acknowledged), "replica-killed")
+
+
+async def test_frozen_for_twice_the_detection_time(federation: RunningFederation) -> None:
+    load = Load(federation, "frozen")
+    running = asyncio.create_task(load.run())
+    await load.acknowledges(100)
+    federation.primary.signal(signal.SIGSTOP)
+    # Without a majority no renewal is possible after the thaw: every acknowledgement would be on the old deadline.
+    stopped = federation.etcd.members[:2]
+    for member in stopped:
+        member.freeze()
+    await asyncio.sleep(2 * DETECTION)
+    in_flight = set(load.sent) - set(load.acknowledged)
+    load.refused.clear()
+    thawed = boottime()
+    federation.primary.signal(signal.SIGCONT)
+
+    async def refuses() -> bool:
+        return load.refused.count("fenced") >= 50
+
+    await federation.until(refuses, 10, "writes are refused after the thaw")
+    assert in_flight, "writes were in flight when it froze"
+    assert not [key for key, seen in load.acknowledged.items() if seen > thawed]
+    for member in stopped:
+        member.thaw()
+    await load.acknowledges(10)
+    load.stop()
+    await running
+    assert set(load.refused) <= {"fenced", "outcome_unknown"}
+    for node in federation.nodes.values():
+        await holds(federation, node, set(load.acknowledged), "frozen")
+
+
+async def test_the_federation_store_without_a_majority(federation: RunningFederation) -> None:
+    await federation.kv("PUT", federation.primary, b"kept", data=b"1")
+    stopped = federation.etcd.members[:2]
+    for member in stopped:
+        member.freeze()
+    try:
+
+        async def fenced() -> bool:
+            answer = await federation.kv("PUT", federation.primary, b"lost", data=b"1")
+            return answer.status == 503 and answer.code == "fenced"
+
+        await federation.until(fenced, 3 * DETECTION, "writes are refused")
+        for node in federation.nodes.values():
+            assert (await federation.kv("GET", node, b"kept")).status == 200
+        assert (await federation.health(federation.primary, "/primary")).status == 503
+        assert (await federation.health(federation.primary, "/ready")).status == 200
+        strong = await federation.kv("GET", federation.primary, b"kept", query="?consistency=strong")
+        assert (strong.status, strong.code) == (503, "fenced")
+    finally:
+        for member in stopped:
+            member.thaw()
+
+    async def writes() -> bool:
+        return (await federation.kv("PUT", federation.primary, b"kept", data=b"2")).status == 200
+
+    await federation.until(writes, 15, "writes are taken again")
+
+
+async def test_the_end_is_graceful(federation: RunningFederation) -> None:
+    load = Load(federation, "stopped")
+    running = asyncio.create_task(load.run())
+    await load.acknowledges(50)
+    assert await asyncio.to_thread(federation.primary.stop) == 0
+    load.stop()
+    await running
+    federation.primary.start()
+    await federation.ready()
+    await holds(federation, federation.primary, set(load.acknowledged), "stopped")

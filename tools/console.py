@@ -104,11 +104,14 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
-    with log.open("w", encoding="utf-8") as file, Ticker(label) as ticker:
-        process = subprocess.Popen(
+    with (
+        log.open("w", encoding="utf-8") as file,
+        Ticker(label) as ticker,
+        subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", env=env, cwd=cwd, start_new_session=True,
-        )  # fmt: skip
+        ) as process,
+    ):  # fmt: skip
         watchdog = threading.Timer(limit_seconds, end_group, [process])
         watchdog.daemon = True
         watchdog.start()
@@ -123,7 +126,6 @@ def run(
             code = process.wait()
         except BaseException:
             end_group(process)
-            process.wait()
             raise
         finally:
             timed_out = watchdog.finished.is_set()

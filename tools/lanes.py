@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from console import CACHE, ROOT, say, seconds
 LOGS = CACHE / "lanes"
 WORKERS = 2
 ALIVE_SECONDS = 30.0
+GRACE_SECONDS = 20.0
 PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
 GROUPS = {
     "all": ("demo", "sanity", "node", "lint", "collection", "tools"),
@@ -97,7 +99,7 @@ class Runner:
     """Starts lanes and can end them all."""
 
     def __init__(self) -> None:
-        self._running: set[int] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
     def run(self, lane: Lane) -> Lane:
@@ -111,7 +113,7 @@ class Runner:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
             with self._lock:
-                self._running.add(process.pid)
+                self._running.add(process)
             while True:
                 try:
                     lane.code = process.wait(ALIVE_SECONDS)
@@ -119,10 +121,10 @@ class Runner:
                 except subprocess.TimeoutExpired:
                     say(f"running {lane.name} ({seconds(started)}) {last_line(lane.log)}")
                     if time.monotonic() - started > lane.limit_seconds:
-                        end(process.pid)
+                        end(process)
                         log.write(f"\nended: not finished after {lane.limit_seconds:.0f} s\n")
             with self._lock:
-                self._running.discard(process.pid)
+                self._running.discard(process)
         lane.seconds = time.monotonic() - started
         lane.counts = count(lane.log.read_text(encoding="utf-8", errors="replace"))
         return lane
@@ -130,22 +132,17 @@ class Runner:
     def end_all(self) -> None:
         """End every lane that runs."""
         with self._lock:
-            for pid in self._running:
-                end(pid)
+            running = list(self._running)
+        for process in running:
+            end(process)
 
 
-def end(group: int) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End a lane with its children; SIGINT first, so that tests can clean up what they started."""
-    for number, patience in ((signal.SIGINT, 20.0), (signal.SIGKILL, 0.0)):
-        try:
-            os.killpg(group, number)
-        except ProcessLookupError:
-            return
-        limit = time.monotonic() + patience
-        while time.monotonic() < limit:
-            if not Path(f"/proc/{group}").exists():
-                return
-            time.sleep(0.1)
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number)
+            process.wait(GRACE_SECONDS)
 
 
 def last_line(log: Path) -> str:

@@ -3,8 +3,8 @@
 """Runs ``ansible-test sanity`` on the collection, in a tree of its own as ansible-test wants it.
 
 The tree holds what git knows, less what galaxy.yml keeps out of the built collection. ansible-test makes a
-small environment per test with the versions that ansible-core pins; it would fetch a script that installs pip, so we
-lay one of our own where it looks first, which takes pip from Python itself.
+small environment per test with the versions that ansible-core pins. It would fetch a script that installs
+pip, so we lay one of our own where it looks first, which takes pip from Python itself.
 """
 
 from __future__ import annotations

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cleaning up ends this demo's processes and nothing else; failures of a deployment are shown short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import demo
+from console import Failed
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "demo"
+    monkeypatch.setattr(demo, "DEMO", path)
+    monkeypatch.setattr(demo, "GRACE_SECONDS", 0.5)
+    return path
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a process that sleeps, with the mark of a deployment."""
+    started = []
+
+    def start(mark: Path | str, *, deaf: bool = False) -> subprocess.Popen[bytes]:
+        program = "import signal, sys, time\n"
+        program += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
+        program += "print(flush=True); time.sleep(60)"
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, demo.MARKER: str(mark)},
+            stdout=subprocess.PIPE,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_clean_ends_what_is_ours_and_only_that(
+    folder: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "controller").mkdir(parents=True)
+    ours, frozen, deaf = start(folder / "aws-east-1"), start(folder), start(folder / "x", deaf=True)
+    other, lookalike = start("/srv/other"), start(f"{folder}-2/aws-east-1")
+    frozen.send_signal(signal.SIGSTOP)
+    demo.clean()
+    assert [process.wait(5) for process in (ours, frozen, deaf)] == [
+        -signal.SIGTERM,
+        -signal.SIGTERM,
+        -signal.SIGKILL,
+    ]
+    assert other.poll() is None and lookalike.poll() is None
+    assert not folder.exists()
+    assert "ended 3 processes and removed" in capsys.readouterr().out
+
+
+def test_clean_of_nothing_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo.clean()
+    assert "nothing to clean" in capsys.readouterr().out
+
+
+def test_clean_refuses_a_folder_that_is_no_demo(folder: Path) -> None:
+    (folder / "holiday-pictures").mkdir(parents=True)
+    with pytest.raises(Failed, match="does not look like a demo"):
+        demo.clean()
+    assert (folder / "holiday-pictures").is_dir()
+
+
+def test_status_without_a_deployment_says_what_to_do(folder: Path) -> None:
+    with pytest.raises(Failed) as caught:
+        demo.status()
+    assert caught.value.next_step == "make demo"
+
+
+def test_the_fault_of_a_run_is_what_is_shown() -> None:
+    output = (
+        "PLAY [1 validate] ****\nTASK [a] ****\nok: [localhost]\n[ERROR]: Task failed: port 8080 is taken\n"
+        'fatal: [aws-east-1]: FAILED! => {"msg": "port 8080"}\nPLAY RECAP ***\naws-east-1 : ok=1 changed=0\n'
+    )
+    shown = demo.fault(output)
+    assert "port 8080 is taken" in shown and "ok: [localhost]" not in shown and "RECAP" not in shown

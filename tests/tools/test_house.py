@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The house's own rules are kept, and each of them catches a breach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import house
+import pytest
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write a file of an empty house."""
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(house, "NODE", tmp_path / "node" / "src" / "grey")
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_this_house_keeps_its_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert house.main() == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "breach"),
+    [
+        (
+            "store/sqlite.py",
+            "from grey.data.keyspace import x",
+            "store imports grey.data.keyspace: imports point down",
+        ),
+        (
+            "store/sqlite.py",
+            "from ..data import keyspace",
+            "store imports grey.data.keyspace: imports point down",
+        ),
+        ("store/sqlite.py", "from grey import serve", "store imports grey.serve: imports point down"),
+        ("link/tls.py", "import grey.config.model", "link imports grey.config.model: imports point down"),
+        ("replicate/source.py", "from grey.federation.keeper import Keeper", "imports point down"),
+        ("serve/http.py", "from grey.store._sql import run", "that is private to store"),
+        ("serve/http.py", "from grey.store.sqlite import _run", "that is private to store"),
+        ("client/aio.py", "from grey.store.sqlite import Sqlite", "the client may import only"),
+        ("client/aio.py", "from grey.config.rules import check", "the client may import only"),
+        ("attic/x.py", "", "unknown room 'attic'"),
+    ],
+)
+def test_a_wrong_import_is_caught(write: Write, file: str, line: str, breach: str) -> None:
+    path = write(f"node/src/grey/{file}", line + "\n")
+    (found,) = house.check_rooms([path])
+    assert breach in found
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("serve/http.py", "from grey.store.interface import Store"),
+        ("replicate/source.py", "from grey.federation.interface import RoleView"),
+        ("store/sqlite.py", "from . import _sql"),
+        ("client/aio.py", "from grey.config.model import Federation"),
+        ("cli/main.py", "from grey.client.aio import Client"),
+        ("cli/main.py", "from grey import __version__"),
+    ],
+)
+def test_a_right_import_passes(write: Write, file: str, line: str) -> None:
+    assert list(house.check_rooms([write(f"node/src/grey/{file}", line + "\n")])) == []
+
+
+def test_the_two_sides_stay_blind_to_each_other(write: Write) -> None:
+    files = [
+        write("plugins/modules/a.py", "import grey.config\n"),
+        write("plugins/modules/b.py", "import greyish\nimport ansible\n"),
+        write("node/src/grey/cli/c.py", "def f():\n    from ansible.module_utils import basic\n"),
+        write("node/tests/d.py", "import ansible_collections.grey.distributed\n"),
+    ]
+    assert [breach.split(":")[0] for breach in house.check_sides(files)] == [
+        "plugins/modules/a.py",
+        "node/src/grey/cli/c.py",
+        "node/tests/d.py",
+    ]
+
+
+def test_names_that_confuse_are_caught(write: Write) -> None:
+    files = [
+        write("plugins/modules/files.py", ""),
+        write("plugins/module_utils/_files.py", ""),
+        write("tools/platform.py", ""),
+    ]
+    assert list(house.check_names(files)) == [
+        "tools/platform.py: hides the standard library's platform",
+        "plugins/modules/files.py: has the same name as plugins/module_utils/_files.py",
+    ]
+
+
+def test_long_files_are_caught(write: Write) -> None:
+    just, over = write("tools/a.py", "\n" * 500), write("tools/b.py", "\n" * 501)
+    assert list(house.check_sizes([just, over])) == ["tools/b.py: 501 lines, wanted at most 500: split it"]
+
+
+def test_locks_that_disagree_are_caught(write: Write) -> None:
+    write("requirements/demo.txt", "aiohttp==3.1 \\\n    --hash=sha256:00\nclick==8.0 \\\n")
+    write("requirements/dev.txt", "--index-url https://example.org/simple\naiohttp==3.0 \\\nclick==8.0 \\\n")
+    write("node/pyproject.toml", '[project]\ndependencies = [\n    "aiohttp",\n    "Ruamel.Yaml>=1",\n]\n')
+    assert list(house.check_locks()) == [
+        "requirements/dev.txt: names a place to fetch from; that is for the user's own settings",
+        "requirements/dev.txt: aiohttp is 3.0, wanted 3.1 as in demo.txt (make lock)",
+        "node/pyproject.toml: Ruamel.Yaml is not in requirements/demo.in (add it there, then make lock)",
+    ]

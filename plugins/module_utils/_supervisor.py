@@ -50,49 +50,72 @@ class Supervisor:
         self._outcome = Outcome()
 
     def present(
-        self, programs: Sequence[conf.Program], *, timeout_seconds: float, inputs_changed: bool
+        self,
+        programs: Sequence[conf.Program],
+        *,
+        timeout_seconds: float,
+        inputs_changed: bool,
+        defer_restarts: bool,
     ) -> Outcome:
         """Make the programs run as described and wait until they do. Other programs are left alone.
 
-        ``inputs_changed``: in check mode, an earlier step would have changed a file that the programs depend on.
+        ``inputs_changed``: in check mode, an earlier step would have changed a file that they depend on.
+        ``defer_restarts``: start what is down, but only name what runs with an older configuration.
         """
         own_file = conf.supervisor_file(self._layout)
         files = {program.name: conf.program_file(self._layout, program) for program in programs}
         live = self._live()
         ended = self._end_orphans(live)
-        if live is not None and live.digest != conf.digest(own_file.content):
+        states = self._client.programs() if live is not None else {}
+        down = [item for item in programs if not self._runs(states.get(item.name))]
+        outdated = [
+            item
+            for item in programs
+            if item not in down
+            and (
+                not self._current(states[item.name], conf.written_digest(files[item.name]))
+                or (self._check and inputs_changed)
+            )
+        ]
+        anew = live is not None and live.digest != conf.digest(own_file.content)
+        if defer_restarts and (anew or outdated):
+            deferred = sorted(
+                {item.name for item in (programs if anew else outdated)} - {item.name for item in down}
+            )
+        else:
+            deferred = []
+        if deferred:
+            anew = False
+        touched = [item for item in programs if item.name not in deferred]
+        stale = touched if anew else [item for item in touched if item in down or item in outdated]
+        if anew and live is not None:
             self._note("supervisord", f"running, configuration {live.digest}", "to be started anew")
             self._shut_down(live)
             live = None
-        self._write([_files.Folder(str(self._layout.programs_dir), 0o700)], [own_file, *files.values()])
-        states = self._client.programs() if live is not None else {}
-        stale = [
-            program
-            for program in programs
-            if not self._current(states.get(program.name), conf.written_digest(files[program.name]))
-            or (self._check and inputs_changed)
-        ]
-        for program in stale:
-            self._note(
-                program.name, _shown(states.get(program.name)), "running with the present configuration"
-            )
+        self._write(
+            [_files.Folder(str(self._layout.programs_dir), 0o700)],
+            [*([] if deferred else [own_file]), *(files[item.name] for item in touched)],
+        )
+        for item in stale:
+            self._note(item.name, _shown(states.get(item.name)), "running with the present configuration")
         if live is None:
             self._note("supervisord", "not running", "running")
             self._start(own_file)
         elif stale and not self._check:
             self._apply(stale, states)
         if not self._check:
-            self._wait(programs, files, timeout_seconds)
+            self._wait(touched, files, timeout_seconds)
             states = self._client.programs()
         self._outcome.result = {
             "orphans_ended": ended,
+            "deferred": deferred,
             "programs": {
-                program.name: {
-                    "state": states[program.name].state if program.name in states else "ABSENT",
-                    "pid": states[program.name].pid if program.name in states else 0,
-                    "restarted": program in stale,
+                item.name: {
+                    "state": states[item.name].state if item.name in states else "ABSENT",
+                    "pid": states[item.name].pid if item.name in states else 0,
+                    "restarted": item in stale,
                 }
-                for program in programs
+                for item in programs
             },
         }
         return self._outcome
@@ -102,7 +125,7 @@ class Supervisor:
         live = self._live()
         if names:
             self._remove_programs(live, names)
-            self._outcome.result = {"orphans_ended": [], "programs": {}}
+            self._outcome.result = {"orphans_ended": [], "deferred": [], "programs": {}}
             return self._outcome
         if live is not None:
             self._note("supervisord", "running", "not running")
@@ -110,7 +133,7 @@ class Supervisor:
         ended = self._end_orphans(None if not self._check else live)
         for path in (self._layout.programs_dir, self._layout.config_file, *self._leavings()):
             self._outcome.add(_files.ensure_absent(str(path), check=self._check))
-        self._outcome.result = {"orphans_ended": ended, "programs": {}}
+        self._outcome.result = {"orphans_ended": ended, "deferred": [], "programs": {}}
         return self._outcome
 
     def _live(self) -> Live | None:
@@ -151,9 +174,10 @@ class Supervisor:
         for file in files:
             self._outcome.add(_files.ensure_file(file, check=self._check))
 
-    def _current(self, state: ProgramState | None, digest: str) -> bool:
-        if state is None or state.state not in ("RUNNING", "STARTING") or not state.pid:
-            return False
+    def _runs(self, state: ProgramState | None) -> bool:
+        return state is not None and state.state in ("RUNNING", "STARTING") and bool(state.pid)
+
+    def _current(self, state: ProgramState, digest: str) -> bool:
         return (_processes.environment(state.pid) or {}).get(conf.PROGRAM_DIGEST) == digest
 
     def _start(self, own_file: _files.File) -> None:

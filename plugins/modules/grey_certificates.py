@@ -35,17 +35,9 @@ options:
         description: What it is called between host and controller.
         type: str
         required: true
-      cert_file:
-        description: Where the certificate is.
-        type: path
-        required: true
-      key_file:
-        description: Where the private key is.
-        type: path
-        required: true
-      ca_file:
-        description: Where the authority's certificate is.
-        type: path
+      authority:
+        description: The authority that signs it.
+        type: str
         required: true
       common_name:
         description: The common name inside.
@@ -61,10 +53,14 @@ options:
         type: list
         elements: str
         default: []
-      issuer:
-        description: The authority's certificate in PEM; empty in check mode when it does not exist yet.
-        type: str
-        required: true
+  files:
+    description: By certificate, the paths C(cert_file), C(key_file) and C(ca_file).
+    type: dict
+    required: true
+  authorities:
+    description: By authority, its certificate in PEM; an empty text in check mode when it does not exist yet.
+    type: dict
+    required: true
   issued:
     description: The certificates that were issued, PEM by name; empty texts in check mode.
     type: dict
@@ -75,13 +71,17 @@ EXAMPLES = r"""
 - name: Ask for what is missing
   grey.distributed.grey_certificates:
     state: requested
-    certificates: "{{ wanted }}"
+    certificates: "{{ config.hosts[inventory_hostname].certificates }}"
+    files: "{{ files }}"
+    authorities: "{{ authority.authorities }}"
   register: requested
 
 - name: Put the certificates in place
   grey.distributed.grey_certificates:
     state: installed
-    certificates: "{{ wanted }}"
+    certificates: "{{ config.hosts[inventory_hostname].certificates }}"
+    files: "{{ files }}"
+    authorities: "{{ authority.authorities }}"
     issued: "{{ signed.certificates[inventory_hostname] }}"
 """
 
@@ -112,25 +112,37 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _x509
-from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    wanted = [
-        _certificates.Wanted(
-            item["name"],
-            item["cert_file"],
-            item["key_file"],
-            item["ca_file"],
-            _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
-            item["issuer"],
-        )
-        for item in params["certificates"]
-    ]
+    wanted = [_wanted(item, params) for item in params["certificates"]]
     if params["state"] == "requested":
         return _certificates.request(wanted, check=check)
     return _certificates.install(wanted, params["issued"], check=check)
+
+
+def _wanted(item: dict[str, Any], params: dict[str, Any]) -> _certificates.Wanted:
+    name = item["name"]
+    files = params["files"].get(name, {})
+    missing = [key for key in ("cert_file", "key_file", "ca_file") if not files.get(key)]
+    if missing:
+        raise GreyError(
+            f"files: {name}: wanted cert_file, key_file and ca_file, missing: {', '.join(missing)}"
+        )
+    if item["authority"] not in params["authorities"]:
+        raise GreyError(
+            f"authorities: wanted the certificate of {item['authority']!r}, found none of this name"
+        )
+    return _certificates.Wanted(
+        name,
+        files["cert_file"],
+        files["key_file"],
+        files["ca_file"],
+        _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
+        params["authorities"][item["authority"]],
+    )
 
 
 def main() -> None:
@@ -144,15 +156,14 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "cert_file": {"type": "path", "required": True},
-                    "key_file": {"type": "path", "required": True, "no_log": False},
-                    "ca_file": {"type": "path", "required": True},
+                    "authority": {"type": "str", "required": True},
                     "common_name": {"type": "str", "required": True},
                     "dns": {"type": "list", "elements": "str", "default": []},
                     "addresses": {"type": "list", "elements": "str", "default": []},
-                    "issuer": {"type": "str", "required": True},
                 },
             },
+            "files": {"type": "dict", "required": True},
+            "authorities": {"type": "dict", "required": True},
             "issued": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

@@ -18,19 +18,14 @@ extends_documentation_fragment:
   - grey.distributed.attributes
 options:
   folders:
-    description: Folders that must exist, in this order.
+    description: Folders that must exist, with their parents.
     type: list
-    elements: dict
+    elements: path
     default: []
-    suboptions:
-      path:
-        description: The absolute path.
-        type: path
-        required: true
-      mode:
-        description: Octal permission bits.
-        type: str
-        default: "0755"
+  folder_mode:
+    description: Octal permission bits of O(folders).
+    type: str
+    default: "0755"
   files:
     description: Files that must exist with exactly this content.
     type: list
@@ -68,9 +63,7 @@ options:
 EXAMPLES = r"""
 - name: Write what the node reads
   grey.distributed.grey_files:
-    folders:
-      - path: /etc/grey
-        mode: "0755"
+    folders: [/etc/grey]
     files:
       - path: /etc/grey/grey.yaml
         content: "{{ content }}"
@@ -95,7 +88,8 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    folders = [_files.Folder(item["path"], _files.parse_mode(item["mode"])) for item in params["folders"]]
+    folder_mode = _files.parse_mode(params["folder_mode"])
+    folders = [_files.Folder(path, folder_mode) for path in params["folders"]]
     files = [
         _files.File(item["path"], item["content"], _files.parse_mode(item["mode"]), item["secret"])
         for item in params["files"]
@@ -117,15 +111,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "folders": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "mode": {"type": "str", "default": "0755"},
-                },
-            },
+            "folders": {"type": "list", "elements": "path", "default": []},
+            "folder_mode": {"type": "str", "default": "0755"},
             "files": {
                 "type": "list",
                 "elements": "dict",

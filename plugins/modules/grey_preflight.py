@@ -17,6 +17,10 @@ author:
 extends_documentation_fragment:
   - grey.distributed.attributes.read_only
 options:
+  host:
+    description: What to call the host in the faults.
+    type: str
+    required: true
   root:
     description:
       - The folder below which everything of this deployment lives on the host; empty on a host of its own.
@@ -82,6 +86,7 @@ options:
 EXAMPLES = r"""
 - name: See whether the host can take the deployment
   grey.distributed.grey_preflight:
+    host: "{{ inventory_hostname }}"
     root: "{{ grey_root }}"
     address: 127.77.1.1
     ports:
@@ -138,6 +143,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     ]
     if params["folders"]:
         faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
+    faults = [f"{params['host']}: {fault}" for fault in faults]
     return Outcome({"faults": faults, "architecture": platform.machine(), "versions": versions})
 
 
@@ -145,6 +151,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "host": {"type": "str", "required": True},
             "root": {"type": "str", "default": ""},
             "address": {"type": "str", "required": True},
             "ports": {

@@ -81,6 +81,12 @@ options:
     description: In check mode, whether an earlier step would have changed a file that the programs depend on.
     type: bool
     default: false
+  defer_restarts:
+    description:
+      - Start what is down, but leave alone what runs with an older configuration and name it in RV(deferred),
+        so that a play can restart it one host at a time.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -110,6 +116,12 @@ orphans_ended:
   type: list
   elements: dict
   sample: [{pid: 4711, name: greyd}]
+deferred:
+  description: Programs that run with an older configuration and were left alone.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 programs:
   description: By name, the state, the process number and whether it was (re)started.
   returned: success
@@ -155,7 +167,10 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
         if not program.command:
             raise GreyError(f"programs: {program.name}: wanted a command, found none")
     return supervisor.present(
-        programs, timeout_seconds=params["timeout"], inputs_changed=params["inputs_changed"]
+        programs,
+        timeout_seconds=params["timeout"],
+        inputs_changed=params["inputs_changed"],
+        defer_restarts=params["defer_restarts"],
     )
 
 
@@ -183,6 +198,7 @@ def main() -> None:
             },
             "timeout": {"type": "int", "default": 30},
             "inputs_changed": {"type": "bool", "default": False},
+            "defer_restarts": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ("supervisord", "programs"))],
         supports_check_mode=True,

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, tail
 
-DEMO = Path(os.environ.get("GREY_DEMO_ROOT") or ROOT / ".demo").absolute()
+DEMO = Path(os.environ.get("GREY_DEMO_ROOT") or ROOT / ".demo").resolve()
 FEDERATION = "global-grey"
 BIN = Path(sys.prefix) / "bin"
+PLAYBOOK = [str(BIN / "ansible-playbook")]
 MARKER = "GREY_INSTANCE"  # in the environment of every process that the deployment starts
 GRACE_SECONDS = 10.0
 
@@ -50,7 +51,7 @@ def up() -> None:
     started = time.monotonic()
     say(f"deploying inventories/local below {DEMO}")
     log = CACHE / "log" / "deploy.log"
-    command = [str(BIN / "ansible-playbook"), "playbooks/deploy.yml", "-i", "inventories/local"]
+    command = [*PLAYBOOK, "playbooks/deploy.yml", "-i", "inventories/local"]
     code, output = run("deploying", command, log, env=environment(), cwd=ROOT, detail=Phases())
     if code != 0:
         raise Failed(
@@ -92,10 +93,23 @@ def table() -> None:
 
 
 def clean() -> None:
-    """End every process of the demo, then remove its folder. Needs nothing of the demo to be whole."""
-    ended = end_processes()
+    """Tear the deployment down by its playbook, then end and remove what is left: the demo need not be whole."""
     there = DEMO.exists()
-    if there:
+    if (DEMO / "controller").is_dir():
+        log = CACHE / "log" / "teardown.log"
+        command = [
+            *PLAYBOOK,
+            "playbooks/teardown.yml",
+            "-i",
+            "inventories/local",
+            "-e",
+            f"confirm={FEDERATION}",
+        ]
+        code, _ = run("tearing down", command, log, env=environment(), cwd=ROOT, detail=Phases())
+        if code != 0:
+            say(f"the playbook failed (its output is in {log}); ending and removing what is left")
+    ended = end_processes()
+    if DEMO.exists():
         if not (DEMO / "controller").is_dir() and any(DEMO.iterdir()):
             raise Failed(
                 f"{DEMO} does not look like a demo: it holds no folder 'controller'",
@@ -105,7 +119,8 @@ def clean() -> None:
     if not there and not ended:
         say(f"nothing to clean: no {shown(DEMO)} and no process of it")
     else:
-        say(f"ended {len(ended)} processes and removed {shown(DEMO)}")
+        leftovers = f", and {len(ended)} processes that were left over" if ended else ""
+        say(f"stopped the demo and removed {shown(DEMO)}{leftovers}")
 
 
 def end_processes() -> list[int]:

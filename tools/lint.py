@@ -23,6 +23,7 @@ from console import CACHE, ROOT, say, seconds
 BIN = Path(sys.prefix) / "bin"
 COLLECTIONS = CACHE / "lint" / "collections"
 LIMIT_SECONDS = 600
+DOCUMENTS_OWN = "inventories/local/federation.yaml"  # verbatim, its trailing spaces too
 
 
 def main(wanted: list[str]) -> int:
@@ -51,7 +52,11 @@ def commands() -> dict[str, tuple[list[str], Path]]:
     """Return each check's command and working folder; the slow ones first."""
     files = git_files()
     shell = [name for name in files if name.endswith(".sh") or name == ".ci/run"]
-    yaml = [name for name in files if name.endswith((".yml", ".yaml")) and "/data/" not in name]
+    yaml = [
+        name
+        for name in files
+        if name.endswith((".yml", ".yaml")) and "/data/" not in name and name != DOCUMENTS_OWN
+    ]
     tools = [name for name in files if name.startswith("tools/") and name.endswith(".py")]
     typed = [
         str(ROOT / name) for name in tools if name != "tools/bootstrap.py"

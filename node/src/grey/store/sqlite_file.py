@@ -30,7 +30,7 @@ _NO_ROOM_BYTES = 1024 * 1024
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 # Values live in ``history`` only, once; ``current`` says which row of it is the newest of a key.
-# ``trimmed`` is the last version whose forerunners are dropped: revision 0 has none, so it begins behind that.
+# ``trimmed`` is the last version whose forerunners are dropped; revision 0 has none, so it begins behind it.
 _SCHEMA = """
 CREATE TABLE history (version INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB);
 CREATE INDEX history_by_key ON history (key);

@@ -62,7 +62,7 @@ def to_plain(federation: Federation) -> _Plain:
     Each cluster also has ``identity`` (the DNS name in its certificates), ``control_endpoint`` and ``group``
     (its inventory group); ``digest`` is the SHA-256 of the content, whatever the file's layout and comments.
     """
-    plain: _Plain = msgspec.to_builtins(federation)
+    plain: _Plain = msgspec.json.decode(msgspec.json.encode(federation))
     digest = hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
     for cluster, entry in zip(federation.clusters, plain["clusters"], strict=True):
         entry["identity"] = federation.identity(cluster.name)
@@ -168,9 +168,10 @@ def _failover(plain: _Plain, replicas: int) -> Failover:
 
 
 def _security(plain: _Plain, identities: list[str]) -> Security:
-    allowed = plain["cluster_auth"].get("allowed_clusters", identities)
+    given = plain["cluster_auth"].get("allowed_clusters")
+    allowed = identities if given is None else [values.name_pattern(pattern) for pattern in given]
     return Security(
         cert_rotation_interval_seconds=units.duration(plain["mtls"]["cert_rotation_interval"]),
-        allowed_clusters=tuple(values.name_pattern(pattern) for pattern in allowed),
+        allowed_clusters=tuple(allowed),
         api_tls=plain["api"]["tls"],
     )

@@ -24,16 +24,17 @@ _HEAD = """\
 <!-- Made from node/src/grey/config/schema.json and rules.py by grey.config.reference: do not edit. -->
 # The federation file
 
-One `federation.yaml` drives the playbooks and every node. `grey-ctl config check FILE` checks it (exit 0, or 2 with
-every fault as `FILE:LINE: KEY: what was wanted, what was found; the next step`), `grey-ctl config show FILE -o json`
-shows it with all defaults, and `grey-ctl config schema` prints its JSON Schema. Editors check while you type when the
-file begins with `# yaml-language-server: $schema=PATH-OF-THE-SCHEMA`.
+One `federation.yaml` drives the playbooks and every node. `grey-ctl config check FILE` checks it (exit 0, or
+2 with every fault as `FILE:LINE: KEY: what was wanted, what was found; the next step`), `grey-ctl config show
+FILE -o json` shows it with all defaults, and `grey-ctl config schema` prints its JSON Schema. Editors check
+while you type when the file begins with `# yaml-language-server: $schema=PATH-OF-THE-SCHEMA`.
 
-The file is one YAML 1.2 mapping in UTF-8, at most 1 MiB. `yes`, `no`, `on` and `off` are text: write `true` or `false`.
-Duplicate keys, tags, merge keys (`<<`) and numbers such as `010` or `1e3` are refused; anchors may stand for whole values.
+The file is one YAML 1.2 mapping in UTF-8, at most 1 MiB. `yes`, `no`, `on` and `off` are text: write `true`
+or `false`. Duplicate keys, tags, merge keys (`<<`) and numbers such as `010` or `1e3` are refused; anchors
+may stand for whole values.
 
-This version serves topology `active-passive` with mode `async`; the other topologies and modes are valid, but refused by
-`config check`, the playbooks and `greyd` until they can be carried out.
+This version serves topology `active-passive` with mode `async`; the other topologies and modes are valid, but
+refused by `config check`, the playbooks and `greyd` until they can be carried out.
 
 - A **duration** is a number and `ms`, `s`, `m`, `h` or `d`: `100ms`, `30s`, `24h`.
 - An **endpoint** is `HOST:PORT`, an IPv6 address in brackets: `[2001:db8::1]:8080`. Never a URL.

@@ -151,8 +151,9 @@ def primary_writes(federation: Federation, document: Document) -> Iterator[Fault
 
 def successor(federation: Federation, document: Document) -> Iterator[Fault]:
     """Automatic failover has somebody to promote."""
-    others = [cluster for cluster in federation.clusters if cluster.role == "replica" or _multi(federation)]
-    if federation.failover.auto_failover and not any(not cluster.read_only for cluster in others):
+    lead = next((cluster for cluster in federation.clusters if cluster.role == "primary"), None)
+    others = [cluster for cluster in federation.clusters if cluster is not lead and not cluster.read_only]
+    if federation.failover.auto_failover and not others:
         message = "expected a replica that can be promoted, found none without read-only"
         hint = "add one, or write auto_failover: false"
         yield document.fault((*_FAILOVER, "auto_failover"), message, hint)
@@ -268,10 +269,6 @@ def _members(federation: Federation) -> Iterator[tuple[KeyPath, Cluster | Witnes
         yield (*_CLUSTERS, index), cluster
     for index, witness in enumerate(federation.witnesses):
         yield (*_WITNESSES, index), witness
-
-
-def _multi(federation: Federation) -> bool:
-    return federation.topology == "active-active" and len(federation.clusters) > 1
 
 
 def _replication(document: Document, key: str) -> KeyPath:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-_FORMATS: dict[str, Callable[[str], object]] = {
+FORMATS: dict[str, Callable[[str], object]] = {
     "grey-address": values.address,
     "grey-domain": values.domain,
     "grey-duration": units.duration,
@@ -101,7 +101,7 @@ def _filled(value: Any, part: Schema, root: Schema) -> Any:
 @functools.cache
 def _validator(name: str) -> jsonschema.Draft202012Validator:
     checker = jsonschema.FormatChecker(formats=())
-    for format_name, read in _FORMATS.items():
+    for format_name, read in FORMATS.items():
         checker.checks(format_name, raises=BadValue)(functools.partial(_is_format, read))
     return jsonschema.Draft202012Validator(schema(name), format_checker=checker)
 

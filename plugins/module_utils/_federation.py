@@ -83,11 +83,12 @@ def place(
     groups: Mapping[str, Sequence[str]],
     addresses: Mapping[str, str],
     group: str,
+    sources: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Return what every host is, and the members of the federation store.
 
     ``groups`` are all groups of the inventory, ``group`` the one of all hosts of the deployment, ``addresses`` each
-    host's own. The whole inventory counts, never the hosts of the play. Fails with everything that is wrong.
+    host's own, ``sources`` further ones that its connections come from. The whole inventory counts, never the hosts of the play. Fails with everything that is wrong.
     """
     clusters = federation["clusters"]
     faults = [*_group_faults(clusters, groups, group), *_host_faults(clusters, groups, addresses, group)]
@@ -101,14 +102,20 @@ def place(
     for cluster in clusters:
         for index, host in enumerate(groups[group_name(cluster["name"])]):
             member = bool(cluster["voter"]) and index == 0
-            hosts[host] = _host(federation, cluster, host, addresses[host], member=member)
+            own = [addresses[host], *(sources or {}).get(host, [])]
+            hosts[host] = _host(federation, cluster, host, own, member=member)
             if member:
                 members.append({"name": host, "cluster": cluster["name"], "address": addresses[host]})
     return {"hosts": hosts, "members": members}
 
 
 def _host(
-    federation: Mapping[str, Any], cluster: Mapping[str, Any], host: str, address: str, *, member: bool
+    federation: Mapping[str, Any],
+    cluster: Mapping[str, Any],
+    host: str,
+    addresses: Sequence[str],
+    *,
+    member: bool,
 ) -> dict[str, Any]:
     identity = f"{cluster['name']}.{federation['domain']}"
     dns, own_addresses = _split(
@@ -130,12 +137,12 @@ def _host(
                 "authority": STORE_AUTHORITY,
                 "common_name": host,
                 "dns": [host],
-                "addresses": [address],
+                "addresses": sorted(set(addresses)),
             }
         )
     return {
         "cluster": cluster["name"],
-        "address": address,
+        "address": addresses[0],
         "identity": identity,
         "voter": bool(cluster["voter"]),
         "member": member,

@@ -151,7 +151,9 @@ def _wish(online: Sequence[str]) -> str:
 
 
 def _members(members: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(", ".join(f"{key} {value}" for key, value in member.items()) for member in members)
+    return "; ".join(
+        f"{member.get('endpoint', 'a member')}: {member.get('problem') or 'healthy'}" for member in members
+    )
 
 
 def _object(answer: Answer) -> dict[str, Any]:

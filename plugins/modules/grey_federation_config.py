@@ -32,6 +32,12 @@ options:
   addresses:
     description: The address of each host. Needed unless O(name_only=true).
     type: dict
+  sources:
+    description:
+      - Further addresses that the connections of a host come from, by host, where they are not its own.
+      - The members of the federation store compare them with each other's certificates.
+    type: dict
+    default: {}
   group:
     description: The group of all hosts of the deployment.
     type: str
@@ -97,7 +103,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     if params["name_only"]:
         return Outcome({"name": _federation.name_of(path)})
     federation = _federation.read(params["grey_ctl"], path)
-    placed = _federation.place(federation, params["groups"], params["addresses"], params["group"])
+    placed = _federation.place(
+        federation, params["groups"], params["addresses"], params["group"], params["sources"]
+    )
     return Outcome(
         {
             "name": federation["name"],
@@ -116,6 +124,7 @@ def main() -> None:
             "grey_ctl": {"type": "path", "default": "grey-ctl"},
             "groups": {"type": "dict"},
             "addresses": {"type": "dict"},
+            "sources": {"type": "dict", "default": {}},
             "group": {"type": "str", "default": "grey"},
             "name_only": {"type": "bool", "default": False},
         },

@@ -1,72 +1,158 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A federation store in memory, with faults on demand."""
+"""A data store in memory that keeps the contract of ``grey.store.interface.Store``, for tests and simulation."""
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
-from grey.federation.interface import FederationStoreError, Versioned
+from grey.store.interface import (
+    MAX_WRITES_PER_TRANSACTION,
+    Change,
+    Compacted,
+    Compare,
+    CompareFailed,
+    Item,
+    Page,
+    StoreError,
+    StoreStatus,
+    Write,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 
-class MemoryFederationStore:
-    """Implements ``grey.federation.interface.FederationStore``.
+class MemoryStore:
+    """``committed``, when set, is called with every transaction right after it took effect."""
 
-    ``before`` and ``after`` run around each operation, with its name; FederationStoreError in ``after`` makes
-    the outcome of a swap unknown although it was carried out.
-    """
+    def __init__(self, page_items: int = 10**9) -> None:
+        """``page_items`` is the most that one page of a range holds, whatever its caller allows."""
+        self.committed: Callable[[int, Sequence[Write]], None] | None = None
+        self._page_items = page_items
+        self._keys: list[bytes] = []
+        self._current: dict[bytes, Item] = {}
+        self._versions: dict[bytes, list[tuple[int, bytes | None]]] = {}
+        self._log: list[tuple[int, list[Change]]] = []
+        self._revision = 0
+        self._compacted = 0
+        self._closed = False
+        self._waiting: list[asyncio.Future[None]] = []
 
-    def __init__(self) -> None:
-        self.records: dict[str, Versioned] = {}
-        self.revision = 0
-        self.calls: list[str] = []
-        self.down = False
-        self.before: Callable[[str], Awaitable[None]] | None = None
-        self.after: Callable[[str], Awaitable[None]] | None = None
+    def items(self, start: bytes, end: bytes) -> dict[bytes, bytes]:
+        """Return a range as it is now."""
+        keys = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
+        return {key: self._current[key].value for key in keys}
 
-    async def get(self, key: str) -> Versioned | None:
-        await self._enter("get")
-        found = self.records.get(key)
-        await self._leave("get")
-        return found
+    def value(self, key: bytes) -> bytes | None:
+        """Return a value as it is now."""
+        item = self._current.get(key)
+        return None if item is None else item.value
 
-    async def list(self, prefix: str) -> dict[str, Versioned]:
-        await self._enter("list")
-        found = {key: value for key, value in self.records.items() if key.startswith(prefix)}
-        await self._leave("list")
-        return found
+    async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
+        self._check_open()
+        if not 1 <= len(writes) <= MAX_WRITES_PER_TRANSACTION:
+            raise ValueError(f"a transaction holds 1 to {MAX_WRITES_PER_TRANSACTION} writes, not {len(writes)}")
+        if len({write.key for write in writes}) != len(writes):
+            raise ValueError("a transaction writes a key at most once")
+        for index, compare in enumerate(compares):
+            if self.value(compare.key) != compare.value:
+                raise CompareFailed(index)
+        self._revision += 1
+        for write in writes:
+            self._write(write)
+        self._log.append((self._revision, [Change(write.key, write.value, self._revision) for write in writes]))
+        self._wake()
+        if self.committed is not None:
+            self.committed(self._revision, writes)
+        return self._revision
 
-    async def swap(self, key: str, value: bytes, *, expected: int | None) -> bool:
-        await self._enter("swap")
-        there = self.records.get(key)
-        written = (there.version if there else None) == expected
-        if written:
-            self._write(key, value)
-        await self._leave("swap")
-        return written
+    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
+        self._check_open()
+        if revision is None:
+            return self._current.get(key)
+        if revision < self._compacted:
+            raise Compacted(revision, self._compacted)
+        if revision > self._revision:
+            raise StoreError(f"revision {revision} does not exist yet, the newest is {self._revision}")
+        versions = self._versions.get(key, [])
+        place = bisect_right(versions, revision, key=lambda version: version[0])
+        if place == 0:
+            return None
+        written, value = versions[place - 1]
+        return None if value is None else Item(key, value, written)
 
-    async def put(self, key: str, value: bytes) -> None:
-        await self._enter("put")
-        self._write(key, value)
-        await self._leave("put")
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
+        self._check_open()
+        return {key: self._current[key] for key in keys if key in self._current}
+
+    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
+        self._check_open()
+        if limit < 1:
+            raise ValueError(f"a page holds at least one key, not {limit}")
+        first = bisect_left(self._keys, start)
+        last = len(self._keys) if end is None else max(first, bisect_left(self._keys, end))
+        stop = min(last, first + min(limit, self._page_items))
+        return Page([self._current[key] for key in self._keys[first:stop]], self._revision, stop < last)
+
+    async def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
+        seen = after
+        while True:
+            self._check_open()
+            if seen < self._compacted:
+                raise Compacted(seen, self._compacted)
+            place = bisect_right(self._log, seen, key=lambda entry: entry[0])
+            if place == len(self._log):
+                seen = self._revision
+                news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.append(news)
+                await news
+                continue
+            seen, transaction = self._log[place]
+            found = [c for c in transaction if start <= c.key and (end is None or c.key < end)]
+            if found:
+                yield found
+
+    async def compact(self, revision: int) -> None:
+        self._check_open()
+        if revision > self._revision:
+            raise StoreError(f"revision {revision} does not exist yet, the newest is {self._revision}")
+        if revision <= self._compacted:
+            return
+        self._compacted = revision
+        self._log = self._log[bisect_right(self._log, revision, key=lambda entry: entry[0]) :]
+        for versions in self._versions.values():
+            place = bisect_right(versions, revision, key=lambda version: version[0])
+            del versions[: max(0, place - 1)]
+
+    async def status(self) -> StoreStatus:
+        self._check_open()
+        size = sum(len(item.key) + len(item.value) for item in self._current.values())
+        return StoreStatus(self._revision, self._compacted, size)
 
     async def close(self) -> None:
-        self.calls.append("close")
+        self._closed = True
+        self._wake()
 
-    def _write(self, key: str, value: bytes) -> None:
-        self.revision += 1
-        self.records[key] = Versioned(value, self.revision)
+    def _write(self, write: Write) -> None:
+        exists = write.key in self._current
+        if write.value is None and exists:
+            del self._current[write.key]
+            del self._keys[bisect_left(self._keys, write.key)]
+        elif write.value is not None:
+            if not exists:
+                insort(self._keys, write.key)
+            self._current[write.key] = Item(write.key, write.value, self._revision)
+        self._versions.setdefault(write.key, []).append((self._revision, write.value))
 
-    async def _enter(self, what: str) -> None:
-        self.calls.append(what)
-        if self.before is not None:
-            await self.before(what)
-        if self.down:
-            raise FederationStoreError("the store is down")
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for news in waiting:
+            if not news.done():
+                news.set_result(None)
 
-    async def _leave(self, what: str) -> None:
-        if self.after is not None:
-            await self.after(what)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An event loop whose time jumps to the next timer: long schedules run in milliseconds, always alike."""
+"""An event loop whose clock jumps to the next timer when nothing is left to do: no test waits for real time."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class _Jump(selectors.SelectSelector):
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
+class Deadlock(Exception):
+    """Nothing is left to do and no timer runs: the simulation would wait for ever."""
+
+
+class _Selector(selectors.SelectSelector):
+    """Waits for no file: it moves the clock instead."""
+
+    loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("every task waits, and nothing is scheduled that could wake one")
-        self.now += max(0.0, timeout)
+            raise Deadlock
+        if timeout > 0:
+            self.loop.now += timeout
         return []
 
 
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Takes no input from outside: only timers and callbacks."""
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Begins at 0 seconds. For code that does no real input or output and starts no thread."""
 
     def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
+        selector = _Selector()
+        selector.loop = self
+        self.now = 0.0
+        super().__init__(selector)
 
     def time(self) -> float:
-        return self._jump.now
+        return self.now
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on a new loop that starts at time 0."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+def run_virtual(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

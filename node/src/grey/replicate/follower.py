@@ -197,7 +197,7 @@ class Follower:
     async def _greet(self, channel: Channel, target: RoleRecord) -> bool:
         """Ask for the stream; say whether a full copy is needed instead."""
         here = self._landing.cursor
-        await channel.send(wire.encode(wire.Hello(wire.VERSION, self._cluster, here)))
+        await _send(channel, wire.Hello(wire.VERSION, self._cluster, here))
         answer = wire.decode_from_source(await channel.receive())
         self.connections += 1
         self._check(target)
@@ -244,7 +244,7 @@ class Follower:
                 self.batches_applied += 1
                 self._failures = 0
                 await self._applied(check)
-                await channel.send(wire.encode(wire.Confirm(self._landing.cursor)))
+                await _send(channel, wire.Confirm(self._landing.cursor))
             elif isinstance(message, wire.Answer):
                 self._head = message.head
                 self._staleness.answered(message.nonce, message.head, fenced=message.fenced)
@@ -267,7 +267,7 @@ class Follower:
             self._check(target)
             nonce = self._staleness.send()
             if nonce is not None:
-                await channel.send(wire.encode(wire.Probe(nonce)))
+                await _send(channel, wire.Probe(nonce))
             await asyncio.sleep(self._probe_interval)
 
     async def _copy(self, target: RoleRecord) -> None:
@@ -331,6 +331,12 @@ class Follower:
         until = self._monotonic() + seconds
         while (left := until - self._monotonic()) > 0 and _same(self._wanted(), self._target):  # noqa: ASYNC110
             await asyncio.sleep(min(left, self._poll))
+
+
+async def _send(channel: Channel, message: wire.FromFollower) -> None:
+    """Send, but not for ever: the buffers of a connection whose other end is gone stay full."""
+    async with asyncio.timeout(SILENCE_SECONDS):
+        await channel.send(wire.encode(message))
 
 
 def _same(one: RoleRecord | None, other: RoleRecord | None) -> bool:

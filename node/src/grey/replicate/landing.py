@@ -115,8 +115,9 @@ class Landing:
         attempt = 1 if self.marker is None else self.marker.attempt + 1
         marker = snapshot.Marker(page.cluster, page.epoch, attempt, page.since)
         marks = {keyspace.COPYING: marker.encode(), keyspace.EPOCH: format_epoch(page.epoch)}
+        self.marker = marker
         await self._commit([], marks, check)
-        self.marker, self.epoch = marker, page.epoch
+        self.epoch = page.epoch
 
     async def merge(self, after: bytes | None, page: SnapshotPage, check: Callable[[], None]) -> None:
         """Make the range that a page covers equal to it. Raises ProtocolError."""

@@ -1,0 +1,514 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from support.faulty_store import FaultyStore
+from support.fences import FakeFence, FakeWall
+
+from grey.data import keyspace
+from grey.data.errors import OutcomeUnknown, Overloaded, RequestIdReused, WriterStopped
+from grey.data.fence import DeadlinePassed, NotPrimary
+from grey.data.history import History
+from grey.data.reader import Reader
+from grey.data.requests import decode_entry
+from grey.data.waiting import MAX_OPERATIONS
+from grey.data.writer import Operation, Writer, Written
+from grey.record import Envelope, HybridClock, Position, RequestRef, Stamp
+from grey.record.envelope import decode
+from grey.store.interface import (
+    MAX_WRITES_PER_TRANSACTION,
+    DiskFull,
+    StoreDamaged,
+    StoreError,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterable
+
+    from grey.store.interface import Store
+
+START = 1_000_000_000
+
+
+class Bench:
+    """A writer on a real store, with everything around it in the test's hands."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = FaultyStore(store)
+        self.fence = FakeFence(1)
+        self.wall = FakeWall(START)
+        self.writer = Writer(
+            self.store, self.fence, cluster="aws-east", clock=HybridClock(self.wall), max_waiting=2000
+        )
+        self.reader = Reader(store)
+        self.history = History(store)
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.writer.run())
+
+    async def stop(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    def hold(self) -> asyncio.Event:
+        """Keep commits from being carried out until the event is set."""
+        self.store.gate = asyncio.Event()
+        return self.store.gate
+
+    async def in_flight(self) -> None:
+        """Wait until a commit has begun."""
+        async with asyncio.timeout(10):
+            await self.store.begun.wait()
+
+    def records(self) -> list[list[Envelope]]:
+        """Return the records of each commit that was tried."""
+        return [
+            [decode(w.value or b"") for w in writes if w.key.startswith(keyspace.DATA)]
+            for _, writes in self.store.commits
+        ]
+
+
+@pytest.fixture
+async def bench(store: Store) -> AsyncIterator[Bench]:
+    made = Bench(store)
+    await made.history.claim(1)
+    made.start()
+    yield made
+    if made.task is not None and not made.task.done():
+        await made.stop()
+
+
+async def outcomes(calls: Iterable[Awaitable[Written]]) -> list[Written | BaseException]:
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_put_is_a_record(bench: Bench) -> None:
+    done = await bench.writer.put(b"user:1", b"Ann")
+    assert done == Written(b"user:1", Position(1, 1), Stamp(START, 0))
+    assert await bench.reader.get(b"user:1") == Envelope(
+        b"user:1", b"Ann", Position(1, 1), Stamp(START, 0), "aws-east"
+    )
+    assert await bench.history.position() == Position(1, 1)
+    assert (await bench.writer.put(b"user:2", b"")).position == Position(1, 2)
+
+
+async def test_a_delete_leaves_a_tombstone(bench: Bench, store: Store) -> None:
+    await bench.writer.put(b"a", b"1")
+    assert await bench.writer.delete(b"a") == Written(b"a", Position(1, 2), Stamp(START, 1))
+    assert await bench.reader.get(b"a") is None
+    item = await store.get(keyspace.data_key(b"a"))
+    assert item is not None
+    assert decode(item.value).deleted
+
+
+async def test_a_delete_of_nothing_writes_nothing(bench: Bench) -> None:
+    await bench.writer.put(b"a", b"1")
+    await bench.writer.delete(b"a")
+    asked = bench.fence.asked
+    for key in (b"a", b"missing"):
+        assert await bench.writer.delete(key, "id") == Written(key, None, None, existed=False)
+    assert len(bench.store.commits) == 2
+    assert bench.fence.asked == asked + 4
+    assert await bench.history.position() == Position(1, 2)
+
+
+async def test_a_batch_is_one_transaction_of_consecutive_records(bench: Bench) -> None:
+    await bench.writer.put(b"x", b"1")
+    operations = [Operation(b"a", b"1"), Operation(b"missing", None), Operation(b"x", None)]
+    done = await bench.writer.batch(operations, "b1")
+    stamp = Stamp(START, 1)
+    assert done == [
+        Written(b"a", Position(1, 2), stamp),
+        Written(b"missing", Position(1, 3), stamp),
+        Written(b"x", Position(1, 4), stamp),
+    ]
+    records = bench.records()[-1]
+    assert [(r.request.id, r.request.index, r.request.count) for r in records if r.request] == [
+        ("b1", 0, 3),
+        ("b1", 1, 3),
+        ("b1", 2, 3),
+    ]
+    assert await bench.writer.batch(operations, "b1") == [
+        Written(w.key, w.position, w.stamp, replayed=True) for w in done
+    ]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [],
+        [Operation(b"a", b"1"), Operation(b"a", None)],
+        [Operation(b"%d" % number, b"") for number in range(MAX_OPERATIONS + 1)],
+    ],
+    ids=["none", "a key twice", "too many"],
+)
+async def test_wrong_batches_are_refused(bench: Bench, operations: list[Operation]) -> None:
+    with pytest.raises(ValueError, match="a batch"):
+        await bench.writer.batch(operations)
+
+
+async def test_the_largest_batch_fits(bench: Bench) -> None:
+    operations = [Operation(b"%d" % number, b"") for number in range(MAX_OPERATIONS)]
+    done = await bench.writer.batch(operations, "id")
+    assert done[-1].position == Position(1, MAX_OPERATIONS)
+    assert len(bench.store.commits[-1][1]) == MAX_WRITES_PER_TRANSACTION
+
+
+async def test_what_waits_shares_the_next_transaction(bench: Bench) -> None:
+    gate = bench.hold()
+    first = asyncio.create_task(bench.writer.put(b"first", b"v"))
+    await bench.in_flight()
+    others = [asyncio.create_task(bench.writer.put(b"%d" % number, b"v")) for number in range(100)]
+    await asyncio.sleep(0)
+    gate.set()
+    done = await outcomes([first, *others])
+    assert [w.position for w in done if isinstance(w, Written)] == [Position(1, n) for n in range(1, 102)]
+    assert [len(records) for records in bench.records()] == [1, 100]
+
+
+async def test_a_transaction_is_bounded_in_writes_ids_and_position_included(bench: Bench) -> None:
+    gate = bench.hold()
+    calls = [asyncio.create_task(bench.writer.put(b"%d" % n, b"v", f"id-{n}")) for n in range(1200)]
+    await bench.in_flight()
+    gate.set()
+    await outcomes(calls)
+    assert [len(writes) for _, writes in bench.store.commits] == [999, 999, 405]
+    assert await bench.history.position() == Position(1, 1200)
+
+
+async def test_a_transaction_is_bounded_in_bytes(bench: Bench) -> None:
+    gate = bench.hold()
+    sizes = [400_000, 400_000, 400_000, 1_048_576, 10, 10]
+    calls = [asyncio.create_task(bench.writer.put(b"%d" % n, bytes(s))) for n, s in enumerate(sizes)]
+    await bench.in_flight()
+    gate.set()
+    await outcomes(calls)
+    assert [len(records) for records in bench.records()] == [2, 1, 1, 2]
+
+
+async def test_a_key_twice_goes_into_the_next_in_order(bench: Bench) -> None:
+    gate = bench.hold()
+    calls = [
+        asyncio.create_task(call)
+        for call in (
+            bench.writer.put(b"a", b"1"),
+            bench.writer.put(b"a", b"2"),
+            bench.writer.put(b"b", b"1"),
+            bench.writer.delete(b"a"),
+            bench.writer.put(b"c", b"1"),
+        )
+    ]
+    batch = asyncio.create_task(bench.writer.batch([Operation(b"c", b"2"), Operation(b"d", b"1")]))
+    last = asyncio.create_task(bench.writer.put(b"d", b"2"))
+    await bench.in_flight()
+    gate.set()
+    await outcomes([*calls, last])
+    await batch
+    assert [[(r.key, r.value) for r in records] for records in bench.records()] == [
+        [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")],
+        [(b"a", b"2"), (b"c", b"2"), (b"d", b"1")],
+        [(b"a", None), (b"d", b"2")],
+    ]
+
+
+async def test_a_retry_is_answered_and_not_carried_out(bench: Bench) -> None:
+    done = await bench.writer.put(b"a", b"1", "id")
+    bench.wall.microseconds += 1_000_000
+    await bench.writer.put(b"a", b"2")
+    assert await bench.writer.put(b"a", b"1", "id") == Written(b"a", done.position, done.stamp, replayed=True)
+    found = await bench.reader.get(b"a")
+    assert found is not None
+    assert found.value == b"2"
+    gone = await bench.writer.delete(b"a", "delete-id")
+    assert await bench.writer.delete(b"a", "delete-id") == Written(
+        b"a", gone.position, gone.stamp, replayed=True
+    )
+
+
+async def test_the_entry_of_a_request_id(bench: Bench, store: Store) -> None:
+    await bench.writer.put(b"a", b"1", "id")
+    item = await store.get(keyspace.request_key("id"))
+    assert item is not None
+    entry = decode_entry(item.value)
+    assert (entry.first, entry.count, entry.stamp) == (Position(1, 1), 1, Stamp(START, 0))
+    assert entry.wall_seconds == START // 1_000_000
+    assert bench.records()[0][0].request == RequestRef("id", 0, 1, entry.digest)
+
+
+@pytest.mark.parametrize("ask", ["put", "delete", "batch"])
+async def test_an_id_for_another_request_is_refused(bench: Bench, ask: str) -> None:
+    await bench.writer.put(b"a", b"1", "id")
+    with pytest.raises(RequestIdReused, match="'id'"):
+        if ask == "put":
+            await bench.writer.put(b"a", b"2", "id")
+        elif ask == "delete":
+            await bench.writer.delete(b"a", "id")
+        else:
+            await bench.writer.batch([Operation(b"a", b"1")], "id")
+    assert len(bench.store.commits) == 1
+
+
+async def test_two_at_once_with_one_id_are_carried_out_once(bench: Bench) -> None:
+    calls = [bench.writer.put(b"a", b"1", "id") for _ in range(5)]
+    other = bench.writer.put(b"b", b"2", "id")
+    done = await outcomes([*calls, other])
+    first, *again = done[:5]
+    assert isinstance(first, Written)
+    assert not first.replayed
+    assert again == [Written(b"a", first.position, first.stamp, replayed=True)] * 4
+    assert isinstance(done[5], RequestIdReused)
+    assert await bench.history.position() == Position(1, 1)
+
+
+async def test_an_id_that_cannot_be_stored_harms_nobody_else(bench: Bench) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        await bench.writer.put(b"a", b"1", "ä")
+    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 1)
+
+
+@pytest.mark.parametrize("refusal", [lambda: NotPrimary("gcp-west"), DeadlinePassed])
+async def test_the_fence_is_asked_before(bench: Bench, refusal: type[DeadlinePassed]) -> None:
+    bench.fence.refusal = refusal
+    done = await outcomes(
+        [bench.writer.put(b"a", b"1"), bench.writer.delete(b"a"), bench.writer.put(b"b", b"1", "id")]
+    )
+    assert {type(each) for each in done} == {type(refusal())}
+    if isinstance(done[0], NotPrimary):
+        assert done[0].primary == "gcp-west"
+    assert bench.store.commits == []
+    bench.fence.refusal = None
+    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 1)
+
+
+async def test_the_fence_is_asked_after_the_commit(bench: Bench) -> None:
+    def expire() -> None:
+        bench.fence.refusal = DeadlinePassed
+
+    bench.store.during.append(expire)
+    done = await outcomes([bench.writer.put(b"a", b"1"), bench.writer.put(b"b", b"1", "id")])
+    assert all(isinstance(each, OutcomeUnknown) for each in done)
+    assert await bench.history.position() == Position(1, 2)
+    bench.fence.refusal = None
+    assert await bench.writer.put(b"b", b"1", "id") == Written(
+        b"b", Position(1, 2), Stamp(START, 1), replayed=True
+    )
+    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 3)
+
+
+async def test_an_epoch_that_moved_during_the_commit_is_unknown(bench: Bench) -> None:
+    def move() -> None:
+        bench.fence.held = 2
+
+    bench.store.during.append(move)
+    with pytest.raises(OutcomeUnknown, match="epoch 1 ended while it was stored, now it is 2"):
+        await bench.writer.put(b"a", b"1")
+
+
+async def test_reads_of_what_was_done_need_the_fence_as_well(bench: Bench) -> None:
+    await bench.writer.put(b"a", b"1", "id")
+
+    def expire() -> None:
+        bench.fence.refusal = DeadlinePassed
+
+    for call in (lambda: bench.writer.put(b"a", b"1", "id"), lambda: bench.writer.delete(b"missing")):
+        bench.fence.refusal = None
+        bench.fence.script = [lambda: None, expire]
+        with pytest.raises(DeadlinePassed):
+            await call()
+
+
+async def test_an_epoch_claimed_in_the_store_stops_a_writer_with_an_old_fence(bench: Bench) -> None:
+    await bench.writer.put(b"a", b"1", "id")
+    await bench.history.claim(2)
+    for call in (
+        lambda: bench.writer.put(b"a", b"2"),
+        lambda: bench.writer.put(b"a", b"1", "id"),
+        lambda: bench.writer.delete(b"missing"),
+    ):
+        with pytest.raises(DeadlinePassed):
+            await call()
+    bench.fence.refusal = lambda: NotPrimary("gcp-west")
+    with pytest.raises(NotPrimary):
+        await bench.writer.put(b"a", b"2")
+    assert await bench.history.position() == Position(1, 1)
+
+
+async def test_a_fence_ahead_of_the_store_writes_nothing(bench: Bench) -> None:
+    """The keeper claims the epoch in the store before it lets anybody write; until then nobody does."""
+    bench.fence.held = 2
+    with pytest.raises(DeadlinePassed):
+        await bench.writer.put(b"a", b"1")
+    await bench.history.claim(2)
+    assert (await bench.writer.put(b"a", b"1")).position == Position(2, 1)
+
+
+async def test_records_of_a_later_epoch_stop_a_writer(bench: Bench, store: Store) -> None:
+    await store.commit([], [Write(keyspace.POSITION, b"3.7")])
+    with pytest.raises(DeadlinePassed):
+        await bench.writer.put(b"a", b"1")
+    await bench.history.claim(4)
+    bench.fence.held = 4
+    assert (await bench.writer.put(b"a", b"1")).position == Position(4, 8)
+
+
+async def test_the_sequence_goes_on_across_epochs(bench: Bench) -> None:
+    await bench.writer.put(b"a", b"1")
+    await bench.history.claim(5)
+    bench.fence.held = 5
+    assert (await bench.writer.put(b"b", b"1")).position == Position(5, 2)
+
+
+async def test_a_position_that_was_moved_by_somebody_else_is_read_again(bench: Bench, store: Store) -> None:
+    await bench.writer.put(b"a", b"1")
+    await store.commit([], [Write(keyspace.POSITION, b"1.9")])
+    assert (await bench.writer.put(b"b", b"1")).position == Position(1, 10)
+
+
+async def test_after_lost_contact_the_retry_finds_a_commit_that_came_late(bench: Bench) -> None:
+    """It happens between the retry's look for the id and the retry's commit."""
+    bench.store.faults.extend(["late"])
+    with pytest.raises(OutcomeUnknown, match="retry it with the same request id"):
+        await bench.writer.put(b"a", b"1", "id")
+    done = await bench.writer.put(b"a", b"1", "id")
+    assert done == Written(b"a", Position(1, 1), Stamp(START, 0), replayed=True)
+    assert await bench.history.position() == Position(1, 1)
+
+
+@pytest.mark.parametrize(("fault", "next_sequence"), [("lost", 1), ("silent", 2)])
+async def test_an_uncertain_commit(bench: Bench, fault: str, next_sequence: int) -> None:
+    bench.store.faults.append(fault)
+    done = await outcomes([bench.writer.put(b"a", b"1"), bench.writer.put(b"a", b"2")])
+    assert isinstance(done[0], OutcomeUnknown)
+    assert isinstance(done[1], Written)
+    assert done[1].position == Position(1, next_sequence)
+
+
+async def test_a_full_disk_says_that_nothing_was_written(bench: Bench) -> None:
+    bench.store.faults.append("full")
+    done = await outcomes([bench.writer.put(b"a", b"1"), bench.writer.put(b"b", b"1")])
+    assert all(isinstance(each, DiskFull) for each in done)
+    assert done[0] is not done[1]
+    assert await bench.history.position() == Position(0, 0)
+    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 1)
+
+
+async def test_a_store_that_cannot_be_read_refuses(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(keys: object) -> None:
+        raise StoreError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "get_many", fail)
+        with pytest.raises(StoreError, match="no answer"):
+            await bench.writer.put(b"a", b"1")
+    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 1)
+
+
+async def test_damage_ends_the_writer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = bench.hold()
+
+    async def fail(*_: object) -> int:
+        bench.store.begun.set()
+        await gate.wait()
+        raise StoreDamaged("broken")
+
+    monkeypatch.setattr(bench.store, "commit", fail)
+    call = asyncio.create_task(bench.writer.put(b"a", b"1"))
+    await bench.in_flight()
+    waiting = asyncio.create_task(bench.writer.put(b"b", b"1"))
+    await asyncio.sleep(0)
+    gate.set()
+    done = await outcomes([call, waiting])
+    assert isinstance(done[0], OutcomeUnknown)
+    assert isinstance(done[1], WriterStopped)
+    assert bench.task is not None
+    with pytest.raises(StoreDamaged, match="broken"):
+        await bench.task
+
+
+async def test_stopping_tells_everybody(bench: Bench) -> None:
+    bench.hold()
+    flying = asyncio.create_task(bench.writer.put(b"a", b"1"))
+    await bench.in_flight()
+    waiting = asyncio.create_task(bench.writer.put(b"b", b"1"))
+    await asyncio.sleep(0)
+    await bench.stop()
+    done = await outcomes([flying, waiting, bench.writer.put(b"c", b"1")])
+    assert isinstance(done[0], OutcomeUnknown)
+    assert isinstance(done[1], WriterStopped)
+    assert isinstance(done[2], WriterStopped)
+
+
+async def test_a_writer_can_run_again(bench: Bench, store: Store) -> None:
+    await bench.writer.put(b"a", b"1")
+    await bench.stop()
+    await store.commit([], [Write(keyspace.POSITION, b"1.5")])
+    bench.start()
+    await asyncio.sleep(0)
+    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 6)
+
+
+async def test_stamps_go_on_after_a_start_with_the_clock_set_back(bench: Bench, store: Store) -> None:
+    done = await bench.writer.put(b"a", b"1")
+    await bench.stop()
+    later = Bench(store)
+    later.wall.microseconds = 5
+    later.start()
+    after = await later.writer.put(b"a", b"2")
+    assert after.stamp is not None
+    assert done.stamp is not None
+    assert after.stamp > done.stamp
+    await later.stop()
+
+
+async def test_a_start_on_compacted_history(bench: Bench, store: Store) -> None:
+    await bench.writer.put(b"a", b"1")
+    await bench.stop()
+    await store.compact((await store.status()).revision)
+    later = Bench(store)
+    later.start()
+    assert (await later.writer.put(b"a", b"2")).position == Position(1, 2)
+    await later.stop()
+
+
+async def test_too_many_waiting_are_turned_away(store: Store) -> None:
+    writer = Writer(store, FakeFence(), cluster="a", clock=HybridClock(), max_waiting=3)
+    calls = [asyncio.create_task(writer.put(b"%d" % number, b"")) for number in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="3 writes wait already"):
+        await writer.put(b"x", b"")
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+
+
+async def test_a_caller_that_is_gone_before_its_turn_writes_nothing(bench: Bench) -> None:
+    gate = bench.hold()
+    first = asyncio.create_task(bench.writer.put(b"first", b""))
+    await bench.in_flight()
+    calls = [asyncio.create_task(bench.writer.put(b"%d" % number, b"")) for number in range(4)]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    calls[2].cancel()
+    await asyncio.wait(calls[::2])
+    gate.set()
+    await outcomes([first, calls[1], calls[3]])
+    assert [[r.key for r in records] for records in bench.records()] == [[b"first"], [b"1", b"3"]]
+
+
+async def test_a_caller_that_is_gone_in_flight_harms_nobody(bench: Bench) -> None:
+    gate = bench.hold()
+    calls = [asyncio.create_task(bench.writer.put(b"%d" % number, b"")) for number in range(3)]
+    await bench.in_flight()
+    calls[1].cancel()
+    gate.set()
+    done = await outcomes(calls)
+    assert [type(each) for each in done] == [Written, asyncio.CancelledError, Written]
+    assert await bench.reader.get(b"1") is not None

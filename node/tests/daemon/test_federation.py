@@ -178,7 +178,7 @@ async def test_frozen_for_twice_the_detection_time(federation: RunningFederation
     running = asyncio.create_task(load.run())
     await load.acknowledges(100)
     federation.primary.signal(signal.SIGSTOP)
-    # Without a majority no renewal is possible after the thaw: every acknowledgement would be on the old deadline.
+    # Without a majority there is no renewal after the thaw: an acknowledgement would be on the old deadline.
     stopped = federation.etcd.members[:2]
     for member in stopped:
         member.freeze()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
-import uvloop
 
 from grey import __version__
 from grey.config import federation as federation_file
@@ -20,10 +19,8 @@ from grey.config.errors import ConfigError
 from grey.config.support import unsupported
 from grey.daemon import init as init_room
 from grey.daemon import logs
-from grey.daemon.node import Node
-from grey.federation import member_process
 from grey.link.tls import TlsError
-from grey.serve.server import CannotListen
+from grey.serve.errors import CannotListen
 from grey.store.interface import StoreDamaged
 
 if TYPE_CHECKING:
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
 
     from grey.config.model import Federation
     from grey.config.node import FederationStoreAccess, NodeFile
+    from grey.federation.member_process import MemberFiles
 
 FAILED = 1
 WRONG_FILE = 2
@@ -69,6 +67,11 @@ def init_command(path: str, *, check: bool) -> None:
 @_config_option
 def run_command(path: str) -> None:
     """Serve until SIGTERM."""
+    # Imported here, as in the other commands: init, which deployments run again and again, is ready sooner.
+    import uvloop
+
+    from grey.daemon.node import Node
+
     config, federation = _load(path)
     logs.start()
     try:
@@ -86,6 +89,8 @@ def run_command(path: str) -> None:
 @click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), help="Ask for so many seconds.")
 def federation_store_command(path: str, *, check_health: bool, wait_seconds: float | None) -> None:
     """Become this host's member of the federation store."""
+    from grey.federation import member_process
+
     config, federation = _load(path)
     access = config.federation_store
     if access is None:
@@ -110,6 +115,8 @@ def federation_store_command(path: str, *, check_health: bool, wait_seconds: flo
 
 
 def _check_health(federation: Federation, access: FederationStoreAccess, wait_seconds: float) -> None:
+    from grey.federation import member_process
+
     result = asyncio.run(
         member_process.check_health(
             federation.name, access.endpoints, access.tls, member=_member(access), wait_seconds=wait_seconds
@@ -120,10 +127,12 @@ def _check_health(federation: Federation, access: FederationStoreAccess, wait_se
         sys.exit(FAILED)
 
 
-def _member(access: FederationStoreAccess) -> member_process.MemberFiles | None:
+def _member(access: FederationStoreAccess) -> MemberFiles | None:
+    from grey.federation.member_process import MemberFiles
+
     if access.member is None:
         return None
-    return msgspec.convert(msgspec.to_builtins(access.member), member_process.MemberFiles)
+    return msgspec.convert(msgspec.to_builtins(access.member), MemberFiles)
 
 
 def _load(path: str) -> tuple[NodeFile, Federation]:

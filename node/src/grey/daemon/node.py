@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CERTIFICATE_SECONDS = 5.0
+CERTIFICATE_SECONDS = 2.0
 """How often the files of the certificate are looked at."""
 
 

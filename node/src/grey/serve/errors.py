@@ -16,6 +16,10 @@ class Primary(msgspec.Struct, frozen=True):
     endpoint: str
 
 
+class CannotListen(Exception):
+    """An address or port cannot be used; the message says which and what to do."""
+
+
 class ApiError(Exception):
     """An error to answer with. ``hint`` is the next step; ``details`` are more fields of the error object."""
 

@@ -13,12 +13,8 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from grey.serve.errors import bad_request
+from grey.serve.errors import CannotListen, bad_request
 from grey.serve.http import Handler, error_response
-
-
-class CannotListen(Exception):
-    """An address or port cannot be used; the message says which and what to do."""
 
 
 class Site(msgspec.Struct, frozen=True):

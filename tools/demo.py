@@ -93,7 +93,7 @@ def table() -> None:
 
 
 def clean() -> None:
-    """Tear the deployment down by its playbook, then end and remove what is left: the demo need not be whole."""
+    """Tear the deployment down by its playbook, then end and remove whatever is left."""
     there = DEMO.exists()
     if (DEMO / "controller").is_dir():
         log = CACHE / "log" / "teardown.log"
@@ -197,16 +197,18 @@ class Phases:
 
 
 def fault(output: str) -> str:
-    """Return the part of Ansible's output that says what went wrong."""
-    lines = output.splitlines()
-    first = next(
-        (number for number, line in enumerate(lines) if re.match(r"fatal: |\[ERROR\]|ERROR!|failed: ", line)),
-        len(lines),
-    )
-    end_of_run = next(
-        (number for number, line in enumerate(lines) if line.startswith("PLAY RECAP")), len(lines)
-    )
-    return tail("\n".join(lines[first:end_of_run][:60]) or output, 60)
+    """Return what Ansible says went wrong, once, and on which hosts."""
+    errors: dict[str, None] = {}
+    for block in re.findall(
+        r"^(?:\[ERROR\]|ERROR!):? (.*?)(?=^Origin: |^fatal: |^$|\Z)", output, re.DOTALL | re.MULTILINE
+    ):
+        errors[re.sub(r"^Task failed: (?:Module failed: |Action failed: )?", "", block).strip()] = None
+    task = re.findall(r"^TASK \[(.+)\]", output.partition("[ERROR]")[0], re.MULTILINE)
+    hosts = sorted(set(re.findall(r"^fatal: \[([^\]]+)\]", output, re.MULTILINE)))
+    if not errors:
+        return tail(output)
+    where = f"at {task[-1]!r}" if task and hosts else "before any task"
+    return tail("\n".join([f"{where}{' on ' + ', '.join(hosts) if hosts else ''}:", *errors]), 60)
 
 
 def environment() -> dict[str, str]:

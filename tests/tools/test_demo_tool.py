@@ -24,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "demo"
     monkeypatch.setattr(demo, "DEMO", path)
     monkeypatch.setattr(demo, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(demo, "PLAYBOOK", ["false"])  # a deployment that no playbook can take down any more
     return path
 
 
@@ -69,7 +70,8 @@ def test_clean_ends_what_is_ours_and_only_that(
     ]
     assert other.poll() is None and lookalike.poll() is None
     assert not folder.exists()
-    assert "ended 3 processes and removed" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "the playbook failed" in output and "and 3 processes that were left over" in output
 
 
 def test_clean_of_nothing_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,9 +93,17 @@ def test_status_without_a_deployment_says_what_to_do(folder: Path) -> None:
 
 
 def test_the_fault_of_a_run_is_what_is_shown() -> None:
-    output = (
-        "PLAY [1 validate] ****\nTASK [a] ****\nok: [localhost]\n[ERROR]: Task failed: port 8080 is taken\n"
-        'fatal: [aws-east-1]: FAILED! => {"msg": "port 8080"}\nPLAY RECAP ***\naws-east-1 : ok=1 changed=0\n'
+    error = (
+        "[ERROR]: Task failed: Module failed: port 8080: wanted it free,\nfound process 7\nOrigin: x.yml:3\n"
     )
-    shown = demo.fault(output)
-    assert "port 8080 is taken" in shown and "ok: [localhost]" not in shown and "RECAP" not in shown
+    output = (
+        "PLAY [2 | Prepare] ****\nTASK [Write] ****\nok: [a]\nTASK [host : Look at the ports] ***\n"
+        f"{error}\n3 - name: Look\nfatal: [b]: FAILED! =>\n    msg: long\n{error}\nfatal: [a]: FAILED!\n"
+        "PLAY RECAP ***\na : ok=1 changed=0\n"
+    )
+    assert demo.fault(output).splitlines() == [
+        "    at 'host : Look at the ports' on a, b:",
+        "    port 8080: wanted it free,",
+        "    found process 7",
+    ]
+    assert "boom" in demo.fault("Traceback\nboom\n")

@@ -27,7 +27,7 @@ NAMES = ("east", "west", "north")
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """From ``at`` on, for ``lasts`` seconds. ``lossy``: requests and answers are lost, doubled or late."""
+    """From ``at`` on, for ``lasts`` seconds. ``lossy``: messages are slow, lost, doubled or late."""
 
     kind: Literal["freeze", "kill", "outage", "partition", "lossy"]
     node: int
@@ -272,7 +272,8 @@ class Link:
         chance = self.world.random
         lossy = self.world.faulty("lossy") is not None
         if self.world.faulty("partition", self.node.index) is None:
-            there, back = chance.expovariate(1 / 0.03), chance.expovariate(1 / 0.03)
+            mean = 0.4 if lossy else 0.03
+            there, back = chance.expovariate(1 / mean), chance.expovariate(1 / mean)
             lost = lossy and chance.random() < 0.2
             silent = lossy and chance.random() < 0.3
             if lossy and chance.random() < 0.3:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.memory_store import MemoryFederationStore
+from support.memory_federation_store import MemoryFederationStore
 from support.model_federation import federation
 
 from grey.data.fence import DeadlinePassed, NotPrimary

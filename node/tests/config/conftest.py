@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The document's federation file, and short ways to change and read it."""
+"""The document's federation file and its other blocks, and short ways to change and read them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ DATA = Path(__file__).parent / "data"
 @pytest.fixture
 def verbatim() -> str:
     return (DATA / "federation.yaml").read_text()
+
+
+@pytest.fixture
+def security() -> str:
+    return (DATA / "security.yaml").read_text()
+
+
+@pytest.fixture
+def resolution() -> str:
+    return (DATA / "conflict-resolution.yaml").read_text()
 
 
 class Edited:

@@ -31,37 +31,6 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 
-SECURITY = """
-security:
-  mtls:
-    enabled: true
-    cert_rotation_interval: 24h
-
-  cluster_auth:
-    method: certificate
-    verify_peer: true
-    allowed_clusters:
-      - CN=aws-east.grey.internal
-      - CN=gcp-west.grey.internal
-      - CN=edge-*.grey.internal
-"""
-RESOLUTION = """
-replication:
-  conflict_resolution:
-    default: last-write-wins
-
-    rules:
-      - pattern: "inventory/*"
-        strategy: primary-wins
-
-      - pattern: "counter/*"
-        strategy: crdt-merge
-        crdt_type: g-counter
-
-      - pattern: "document/*"
-        strategy: custom
-        handler: /opt/grey/conflict-resolver.wasm
-"""
 SCALAR = "    conflict_resolution: last-write-wins  # lww | primary-wins | custom\n"
 MINIMAL = """
 federation:
@@ -110,8 +79,8 @@ def test_the_document_s_file() -> None:
     )
 
 
-def test_the_document_s_other_blocks(edited: Edited) -> None:
-    read = edited((SCALAR, ""), add=SECURITY + RESOLUTION).read()
+def test_the_document_s_other_blocks(edited: Edited, security: str, resolution: str) -> None:
+    read = edited((SCALAR, ""), add=f"\n{security}\n{resolution}").read()
     assert read.security.allowed_clusters == (
         "aws-east.grey.internal",
         "gcp-west.grey.internal",

@@ -24,7 +24,7 @@ SEED_KEYS = [
 def test_the_committed_page_is_current() -> None:
     if PAGE.read_text() != reference.render():
         pytest.fail(
-            "docs/reference/federation-file.md is older than the schema or the rules; in the repository's root:\n"
+            "docs/reference/federation-file.md is older than the schema or the rules; in the root, run:\n"
             ".venv/bin/python -m grey.config.reference > docs/reference/federation-file.md",
             pytrace=False,
         )

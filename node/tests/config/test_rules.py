@@ -13,11 +13,10 @@ import pytest
 from grey.config import rules, yamlfile
 from grey.config.support import unsupported
 
-from .test_federation import RESOLUTION, SCALAR, SECURITY
-
 if TYPE_CHECKING:
     from .conftest import Edited
 
+SCALAR = "    conflict_resolution: last-write-wins  # lww | primary-wins | custom\n"
 GCP_ROLE = "region: us-west1\n      role: replica"
 WITNESS = '  witnesses: [{{name: {name}, endpoint: "{endpoint}"}}]\n  # Member clusters\n'
 
@@ -164,10 +163,10 @@ def test_plain_http_between_clusters(edited: Edited) -> None:
     ]
 
 
-def test_a_cluster_that_is_not_admitted(edited: Edited) -> None:
-    security = SECURITY.replace("CN=edge-*.grey", "CN=*.edge.grey").replace("CN=aws-east.", "CN=AWS-*.")
+def test_a_cluster_that_is_not_admitted(edited: Edited, security: str) -> None:
+    security = security.replace("CN=edge-*.grey", "CN=*.edge.grey").replace("CN=aws-east.", "CN=AWS-*.")
     assert edited(add=security).faults() == [
-        "f.yaml:58: security.cluster_auth.allowed_clusters: the cluster edge-chicago is not admitted; "
+        "f.yaml:57: security.cluster_auth.allowed_clusters: the cluster edge-chicago is not admitted; "
         "add CN=edge-chicago.grey.internal"
     ]
 
@@ -318,8 +317,8 @@ def test_durations_on_the_edge(edited: Edited) -> None:
     assert read.failover.max_lag_seconds == read.replication.interval_seconds == 1.0
 
 
-def test_the_same_replication_key_twice(edited: Edited) -> None:
-    assert edited(add=RESOLUTION).faults() == [
+def test_the_same_replication_key_twice(edited: Edited, resolution: str) -> None:
+    assert edited(add=resolution).faults() == [
         "f.yaml:51: replication.conflict_resolution: the same key is in federation.replication.conflict_resolution, line 41; "
         "keep one of the two"
     ]
@@ -353,8 +352,10 @@ def test_the_same_replication_key_twice(edited: Edited) -> None:
         ),
     ],
 )
-def test_conflict_rules(edited: Edited, change: tuple[str, str], expected: list[str]) -> None:
-    changed = edited((SCALAR, ""), add=RESOLUTION)(change)
+def test_conflict_rules(
+    edited: Edited, resolution: str, change: tuple[str, str], expected: list[str]
+) -> None:
+    changed = edited((SCALAR, ""), add=resolution)(change)
     assert changed.faults() == expected
 
 
@@ -411,5 +412,13 @@ def test_what_this_version_cannot_carry_out(
     assert [str(fault) for fault in unsupported(read)] == [fault.split(": ", 1)[1] for fault in expected]
 
 
-def test_conflict_resolution_is_harmless_with_one_primary(edited: Edited) -> None:
-    assert unsupported(edited((SCALAR, ""), add=RESOLUTION).read()) == []
+def test_witnesses_are_valid_but_not_available(edited: Edited) -> None:
+    changed = edited(witness())
+    document = yamlfile.parse("f.yaml", changed.text.encode())
+    assert [str(fault) for fault in unsupported(changed.read(), document)] == [
+        "f.yaml:13: federation.witnesses: witnesses are not available in this version; write voter: true for a third cluster, or auto_failover: false"
+    ]
+
+
+def test_conflict_resolution_is_harmless_with_one_primary(edited: Edited, resolution: str) -> None:
+    assert unsupported(edited((SCALAR, ""), add=resolution).read()) == []

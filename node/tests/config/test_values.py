@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501, ISC004 - messages stand in one piece, so that they can be searched for
+# ruff: noqa: E501 - messages stand in one piece, so that they can be searched for
 
 from __future__ import annotations
 

@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 import msgspec
 
-from grey.config import federation, schema, yamlfile
+from grey.config import federation, schema, support
 from grey.config.errors import ConfigError
-from grey.config.support import unsupported
-
-if TYPE_CHECKING:
-    from grey.config.model import Federation
 
 WRONG_FILE = 2
 """The exit code for a file that is wrong."""
@@ -30,7 +26,7 @@ def config() -> None:
 def check(file: str) -> None:
     """Check a federation file: exit 0, or 2 with every fault on standard error."""
     try:
-        found = _read(file)
+        found = support.load(file)
     except ConfigError as error:
         _refuse(error)
     primaries = " ".join(cluster.name for cluster in found.clusters if cluster.role == "primary")
@@ -49,7 +45,7 @@ def check(file: str) -> None:
 def show(file: str, output: str | None) -> None:
     """Show a checked federation file with all defaults; exit 2 when it is wrong."""
     try:
-        plain = federation.to_plain(_read(file))
+        plain = federation.to_plain(support.load(file))
     except ConfigError as error:
         if output != "json":
             _refuse(error)
@@ -63,15 +59,6 @@ def show(file: str, output: str | None) -> None:
 def show_schema() -> None:
     """Print the JSON Schema of the federation file, for editors."""
     click.echo(schema.text(federation.SCHEMA), nl=False)
-
-
-def _read(file: str) -> Federation:
-    document = yamlfile.load(file)
-    found = federation.read(document)
-    faults = unsupported(found, document)
-    if faults:
-        raise ConfigError(faults)
-    return found
 
 
 def _refuse(error: ConfigError) -> NoReturn:

@@ -13,10 +13,9 @@ import click
 import msgspec
 
 from grey import __version__
-from grey.config import federation as federation_file
 from grey.config import node as node_file
+from grey.config import support
 from grey.config.errors import ConfigError
-from grey.config.support import unsupported
 from grey.daemon import init as init_room
 from grey.daemon import logs
 from grey.link.tls import TlsError
@@ -138,9 +137,7 @@ def _member(access: FederationStoreAccess) -> MemberFiles | None:
 def _load(path: str) -> tuple[NodeFile, Federation]:
     try:
         config = node_file.load(path)
-        federation = federation_file.load(config.federation_file)
-        if faults := unsupported(federation):
-            raise ConfigError(faults)  # noqa: TRY301 - one way out for all faults of the files
+        federation = support.load(config.federation_file)
     except ConfigError as error:
         _stop(WRONG_FILE, str(error))
     if federation.cluster(config.cluster) is None:

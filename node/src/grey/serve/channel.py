@@ -34,7 +34,7 @@ class WebSocketChannel:
             data: bytes = message.data
             return data
         if message.type is aiohttp.WSMsgType.ERROR:
-            raise ChannelClosed(f"the connection broke: {self._socket.exception()}")
+            raise ChannelClosed(f"the connection broke: {message.data or self._socket.exception()}")
         if message.type is aiohttp.WSMsgType.TEXT:
             raise ChannelClosed("the peer sent text, this protocol is binary")
         raise ChannelClosed(f"the peer closed the connection ({self._socket.close_code})")

@@ -1,0 +1,265 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The control plane over real mutual TLS: who is admitted, and to what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from support.model_federation import federation
+from support.pki import Authority
+from support.serving import Answer, FakeReplication, FakeRole
+
+from grey.federation.interface import FederationStoreError, RoleRecord, Versioned
+from grey.federation.records import encode
+from grey.federation.status import StatusDocument, Voters
+from grey.link.session import PeerSession
+from grey.link.tls import client_context, server_context
+from grey.record import Position
+from grey.replicate import wire
+from grey.replicate.channel import ChannelClosed
+from grey.serve.channel import WebSocketChannel
+from grey.serve.control import ControlApi
+from grey.serve.door import Door
+from grey.serve.metrics import NodeMetrics
+from grey.serve.server import Site, Sites
+from grey.serve.translate import Translator
+from grey.serve.view import NodeView
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from grey.config.model import TlsFiles
+    from grey.replicate.channel import Channel
+
+IDENTITY = "aws-east.grey.internal"
+REPORT = {
+    "cluster": "gcp-west",
+    "node": "gcp-west-1",
+    "counter": 7,
+    "epoch": 1,
+    "position": [1, 42],
+    "lag_seconds": 0.1,
+    "lag_records": 0,
+    "throughput": 12.5,
+    "state": "serving",
+    "wall_seconds": 1.0,
+}
+
+
+class FakeStore:
+    """A federation store that holds what the test puts there."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, bytes] = {}
+        self.down = False
+
+    async def get(self, key: str) -> Versioned | None:
+        if self.down:
+            raise FederationStoreError("no majority")
+        value = self.records.get(key)
+        return None if value is None else Versioned(value, 1)
+
+    async def list(self, prefix: str) -> dict[str, Versioned]:
+        return {key: Versioned(value, 1) for key, value in self.records.items() if key.startswith(prefix)}
+
+    async def swap(self, key: str, value: bytes, *, expected: int | None) -> bool:
+        raise NotImplementedError
+
+    async def put(self, key: str, value: bytes) -> None:
+        self.records[key] = value
+
+    async def close(self) -> None: ...
+
+
+class EchoSource:
+    """Stands for the replication source: returns what it gets, with the peer's name before it."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def serve(self, channel: Channel, peer_cluster: str) -> None:
+        with suppress(ChannelClosed):
+            while True:
+                await channel.send(peer_cluster.encode() + b":" + await channel.receive())
+        self.ended.set()
+
+    async def snapshot_page(self, after: bytes | None) -> wire.SnapshotPage:
+        if after == b"refuse":
+            raise wire.SourceRefused(wire.Refused("not_primary", "the primary is elsewhere"))
+        items = [(after or b"first", b"value")]
+        return wire.SnapshotPage("aws-east", 1, Position(1, 1), Position(1, 2), items, None)
+
+
+class Control:
+    def __init__(self, folder: Path) -> None:
+        self.authority = Authority()
+        self.folder = folder
+        self.store = FakeStore()
+        self.source = EchoSource()
+        view = NodeView(
+            federation(),
+            cluster="aws-east",
+            node="aws-east-1",
+            role=FakeRole(),
+            replication=FakeReplication(),
+        )
+        self.api = ControlApi(view, self.source, store=self.store, status=self._status)  # type: ignore[arg-type]
+        self.door = Door(self.api.route, translate=Translator(view), watch=NodeMetrics("aws-east"))
+        self.port = 0
+
+    async def _status(self) -> StatusDocument:
+        return StatusDocument("global-grey", 1, "aws-east", "aws-east-1", Voters(3, 3), [])
+
+    def certificate(self, name: str, *dns: str) -> TlsFiles:
+        return self.authority.issue(self.folder / name, name, dns=dns)
+
+    def cluster(self, name: str) -> TlsFiles:
+        return self.certificate(name, f"{name}.grey.internal", f"{name}.example.com")
+
+    @asynccontextmanager
+    async def session(self, files: TlsFiles) -> AsyncIterator[PeerSession]:
+        session = PeerSession(client_context(files), {"aws-east.example.com": ["127.0.0.1"]})
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def ask(self, files: TlsFiles, method: str, path: str, **options: Any) -> Answer:
+        async with (
+            self.session(files) as session,
+            session.request(method, IDENTITY, "aws-east.example.com", self.port, path, **options) as response,
+        ):
+            return Answer(response.status, await response.read(), response.headers)
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[Control]:
+    control = Control(tmp_path)
+    context = server_context(control.cluster("aws-east"), mutual=True, node_to_node=True)
+    sites = Sites(grace_seconds=1.0)
+    control.port = await sites.start(Site("listen.control", "127.0.0.1", 0, control.door, context))
+    yield control
+    await control.api.close_streams()
+    await sites.stop()
+
+
+async def test_who_is_admitted(control: Control) -> None:
+    path = "/v1/federation/status"
+    for files in (control.cluster("gcp-west"), control.certificate("operator")):
+        answer = await control.ask(files, "GET", path)
+        assert (answer.status, answer.json["answered_by"]) == (200, "aws-east-1")
+    for files in (
+        control.certificate("stranger", "stranger.grey.internal"),
+        control.certificate("nested", "gcp-west.evil.grey.internal"),
+        control.certificate("nameless"),
+    ):
+        for forbidden in (path, "/v1/replication/snapshot", "/nothing"):
+            answer = await control.ask(files, "GET", forbidden)
+            assert (answer.status, answer.error["code"]) == (403, "forbidden")
+
+
+async def test_plain_http_is_not_answered(control: Control) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+    writer.write(b"GET /v1/federation/status HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert b"HTTP" not in answer
+    writer.close()
+
+
+async def test_foreign_and_expired_clients_get_no_connection(control: Control, tmp_path: Path) -> None:
+    name = ("gcp-west.grey.internal",)
+    foreign = Authority("other").issue(tmp_path / "f", "gcp-west", dns=name, bundle=control.authority.pem)
+    expired = control.authority.issue(tmp_path / "e", "gcp-west", dns=name, expired=True)
+    for files in (foreign, expired):
+        with pytest.raises((aiohttp.ClientError, ConnectionError)):
+            await control.ask(files, "GET", "/v1/federation/status")
+
+
+async def test_the_role(control: Control) -> None:
+    files = control.cluster("gcp-west")
+    missing = await control.ask(files, "GET", "/v1/federation/role")
+    assert (missing.status, missing.error["code"]) == (404, "not_found")
+    record = RoleRecord("aws-east", 3, 9, "aws-east-1")
+    control.store.records["role"] = encode(record)
+    found = await control.ask(files, "GET", "/v1/federation/role")
+    assert found.json == {"cluster": "aws-east", "epoch": 3, "counter": 9, "node": "aws-east-1"}
+    control.store.down = True
+    down = await control.ask(files, "GET", "/v1/federation/role")
+    assert (down.status, down.error["code"], down.error["message"]) == (503, "unavailable", "no majority")
+
+
+async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:
+    path = "/v1/federation/members/gcp-west"
+    files = control.cluster("gcp-west")
+    assert (await control.ask(files, "PUT", path, data=json.dumps(REPORT))).status == 200
+    listed = await control.ask(files, "GET", "/v1/federation/members")
+    assert listed.json == {"gcp-west": {**REPORT, "problem": None}}
+    for other in (control.cluster("edge-chicago"), control.certificate("operator")):
+        refused = await control.ask(other, "PUT", path, data=json.dumps(REPORT))
+        assert (refused.status, refused.error["message"]) == (
+            403,
+            "only gcp-west's own certificate may report for gcp-west",
+        )
+    for body in ("{", json.dumps({**REPORT, "cluster": "aws-east"})):
+        assert (await control.ask(files, "PUT", path, data=body)).status == 400
+    assert (await control.ask(files, "PUT", path, data=b"x" * 20_000)).status == 413
+
+
+async def test_a_stream_both_ways(control: Control) -> None:
+    path = "/v1/replication/stream?from=1.7"
+    async with control.session(control.cluster("gcp-west")) as session:
+        async with session.websocket(
+            IDENTITY, "aws-east.example.com", control.port, path, max_msg_size=wire.MAX_MESSAGE_BYTES
+        ) as socket:
+            channel = WebSocketChannel(socket)
+            large = b"x" * (4 * 1024 * 1024)
+            for message in (b"", b"hello", large):
+                await channel.send(message)
+                assert await channel.receive() == b"gcp-west:" + message
+        async with asyncio.timeout(5):
+            await control.source.ended.wait()
+
+
+async def test_streams_end_with_the_server(control: Control) -> None:
+    path = "/v1/replication/stream?from=1.7"
+    async with (
+        control.session(control.cluster("gcp-west")) as session,
+        session.websocket(IDENTITY, "aws-east.example.com", control.port, path) as socket,
+    ):
+        channel = WebSocketChannel(socket)
+        await channel.send(b"a")
+        await channel.receive()
+        closing = asyncio.create_task(control.api.close_streams())
+        async with asyncio.timeout(5):
+            with pytest.raises(ChannelClosed):
+                await channel.receive()
+            await closing
+        with pytest.raises(ChannelClosed):
+            await channel.send(b"b")
+
+
+async def test_a_stream_needs_a_cluster_and_a_websocket(control: Control) -> None:
+    path = "/v1/replication/stream?from=1.7"
+    operator = await control.ask(control.certificate("operator"), "GET", path)
+    assert (operator.status, operator.error["code"]) == (403, "forbidden")
+    plain = await control.ask(control.cluster("gcp-west"), "GET", path)
+    assert (plain.status, plain.error["message"]) == (400, "a WebSocket upgrade was wanted")
+
+
+async def test_pages_of_a_full_copy(control: Control) -> None:
+    files = control.cluster("gcp-west")
+    first = wire.decode_page((await control.ask(files, "GET", "/v1/replication/snapshot")).body)
+    assert first.items == [(b"first", b"value")]
+    next_page = await control.ask(files, "GET", "/v1/replication/snapshot?after=k%2F%00%ff%2b+")
+    assert wire.decode_page(next_page.body).items == [(b"k/\x00\xff+ ", b"value")]
+    refused = await control.ask(files, "GET", "/v1/replication/snapshot?after=refuse")
+    with pytest.raises(wire.SourceRefused, match="the primary is elsewhere"):
+        wire.decode_page(refused.body)

@@ -59,7 +59,7 @@ def draw(
     Where there is no room, first the spare room goes, then the first column is cut, then the last columns go.
     """
     widths = _fit(columns, rows, width)
-    top_left, top_right, left, right, tee, cross, bottom, low_left, low_right = tuple(signs.corners)
+    top_left, top_right, left, tee, right, cross, bottom, low_left, low_right = tuple(signs.corners)
     bars = [signs.across * (each + 2) for each in widths]
 
     def line(cells: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ class _Call:
         self._attempt_seconds = attempt_seconds
         self._route = Route(router, to_primary=plan.to_primary, only=plan.only, first=plan.first, dice=dice)
         self._attempts: deque[Attempt] = deque(maxlen=_KEPT_ATTEMPTS)
-        self._refusal: GreyError | None = None
+        self._newest: dict[str, GreyError | None] = {}
         self._maybe_done = False
 
     async def run(self) -> Reply:
@@ -106,9 +106,10 @@ class _Call:
             )
         except SendFailed as error:
             self._note(cluster, str(error))
-            self._router.unreachable(cluster, asyncio.get_running_loop().time())
+            if not error.broken:
+                self._router.unreachable(cluster, asyncio.get_running_loop().time())
             self._maybe_done |= error.sent
-            self._refusal = None
+            self._newest[cluster.name] = None
             if error.lasting:
                 self._route.hopeless(cluster)
             return None
@@ -128,13 +129,13 @@ class _Call:
         if problem.code in _NOTHING_DONE:
             if self._plan.only is not None and isinstance(error, NotPrimary | TooStale):
                 raise self._known(error)
-            self._refusal = error
+            self._newest[cluster.name] = error
             self._move_on(answer, error)
             return None
         if problem.code == "outcome_unknown" or (answer.status >= 500 and problem.code != "disk_full"):
             # A fault, or a proxy that speaks for a cluster: a write may have been carried out behind it.
             self._maybe_done = True
-            self._refusal = error
+            self._newest[cluster.name] = error
             return None
         raise self._known(error)
 
@@ -157,21 +158,27 @@ class _Call:
     def _failure(self, why: str) -> GreyError:
         if self._maybe_done and self._plan.write_id is not None:
             return self._unknown(why)
-        if self._refusal is not None:
-            self._refusal.attempts = tuple(self._attempts)
-            return self._refusal
-        newest = {attempt.cluster: str(attempt) for attempt in self._attempts}
-        asked = ", ".join(newest.values()) or "nobody was asked"
-        return Unavailable(f"{self._plan.what}: {why}: {asked}", hint=_CHECK, attempts=tuple(self._attempts))
+        # Who would serve it but cannot says most, then who was not reached, then who only points elsewhere.
+        refusals = [error for error in self._newest.values() if error is not None]
+        telling = [error for error in refusals if not isinstance(error, NotPrimary)]
+        if telling or (refusals and None not in self._newest.values()):
+            error = (telling or refusals)[0]
+            error.attempts = tuple(self._attempts)
+            return error
+        message = f"{self._plan.what}: {why}: {self._outcomes()}"
+        return Unavailable(message, hint=_CHECK, attempts=tuple(self._attempts))
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         assert self._plan.write_id is not None
-        newest = {attempt.cluster: str(attempt) for attempt in self._attempts}
         return OutcomeUnknown(
-            f"{self._plan.what} may or may not have happened: {why}: {', '.join(newest.values())}",
+            f"{self._plan.what} may or may not have happened: {why}: {self._outcomes()}",
             request_id=self._plan.write_id,
             attempts=tuple(self._attempts),
         )
+
+    def _outcomes(self) -> str:
+        newest = {attempt.cluster: str(attempt) for attempt in self._attempts}
+        return ", ".join(newest.values()) or "nobody was asked"
 
 
 def _retry_after(answer: Answer) -> float:

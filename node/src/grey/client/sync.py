@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack
 
@@ -52,7 +53,8 @@ class Client:
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal("asyncio", name="grey-client"))
             stack.callback(self._portal.call, self._client.close)
-            self._open = stack.pop_all()
+            # Also closes a client that was forgotten, before the interpreter stops the thread it waits for.
+            self._finish = weakref.finalize(self, stack.pop_all().close)
 
     @classmethod
     def from_federation(
@@ -172,8 +174,8 @@ class Client:
             yield from page.items
 
     def close(self) -> None:
-        """Close all connections and end the thread."""
-        self._open.close()
+        """Close all connections and end the thread; calls of other threads fail."""
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +183,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        self.close()
 
     def _run(self, function: Callable[P, Awaitable[T]], *arguments: P.args, **options: P.kwargs) -> T:
         return self._portal.call(functools.partial(function, *arguments, **options))

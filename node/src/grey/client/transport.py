@@ -35,12 +35,14 @@ class Answer(msgspec.Struct, frozen=True):
 class SendFailed(Exception):
     """There was no answer; the message says why.
 
-    ``sent``: the request may have been carried out. ``lasting``: trying again soon would end the same.
+    ``sent``: the request may have been carried out. ``broken``: a connection was there and broke.
+    ``lasting``: trying again soon would end the same.
     """
 
-    def __init__(self, message: str, *, sent: bool, lasting: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool, broken: bool = False, lasting: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.broken = broken
         self.lasting = lasting
 
 
@@ -61,11 +63,14 @@ class Transport:
         self._connect_seconds = connect_seconds
         self._connections = connections
         self._http: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def send(self, endpoint: str, request: Request, *, timeout_seconds: float) -> Answer:
         """Send a request to HOST:PORT and return the whole answer. Raises SendFailed."""
         scheme = "https" if self._tls is not None else "http"
-        url = URL(f"{scheme}://{endpoint}{request.path}", encoded=True)
+        if self._closed:
+            raise SendFailed("this client was closed", sent=False, lasting=True)
+        url = _url(scheme, endpoint, request.path)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=self._connect_seconds)
         try:
             async with self._session().request(
@@ -77,11 +82,12 @@ class Transport:
                 allow_redirects=False,
             ) as response:
                 return Answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (_Broken, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain(error, timeout_seconds) from error
 
     async def close(self) -> None:
         """Close all connections; requests that are under way fail."""
+        self._closed = True
         session, self._http = self._http, None
         if session is not None:
             await session.close()
@@ -97,9 +103,35 @@ class Transport:
                     keepalive_timeout=30,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(_once,),
                 auto_decompress=False,
             )
         return self._http
+
+
+def _url(scheme: str, endpoint: str, path: str) -> URL:
+    try:
+        url = URL(f"{scheme}://{endpoint}{path}", encoded=True)
+        if url.host and url.explicit_port:
+            return url
+    except ValueError:
+        pass
+    raise SendFailed(f"its endpoint is not HOST:PORT but {endpoint!r}", sent=False, lasting=True)
+
+
+class _Broken(Exception):
+    """The connection broke after the request may have been sent."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    # aiohttp repeats a PUT or DELETE by itself when the connection breaks. If that repetition finds no
+    # connection, its error hides that the first one may have been carried out; so it must not happen.
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Broken(str(error)) from error
 
 
 def explain(error: Exception, timeout_seconds: float) -> SendFailed:
@@ -116,11 +148,9 @@ def explain(error: Exception, timeout_seconds: float) -> SendFailed:
         return SendFailed("its name is not known here", sent=False)
     if isinstance(error, aiohttp.ClientConnectorError):
         return SendFailed(_reason(error.os_error), sent=False)
-    if isinstance(error, aiohttp.InvalidURL):
-        return SendFailed(f"its endpoint is not HOST:PORT: {error}", sent=False, lasting=True)
     if isinstance(error, TimeoutError):
         return SendFailed(f"no answer within {timeout_seconds:.3g} s", sent=True)
-    return SendFailed(f"the connection broke: {str(error) or type(error).__name__}", sent=True)
+    return SendFailed(f"the connection broke: {str(error) or type(error).__name__}", sent=True, broken=True)
 
 
 def _reason(error: OSError) -> str:

@@ -196,7 +196,7 @@ def test_two_voters_need_a_witness_for_automatic_failover(edited: Edited) -> Non
     two = without_edge(edited)
     assert two.faults() == [
         "f.yaml:37: federation.failover.auto_failover: expected at least 3 voters, so that a majority survives one; "
-        "found 2; add a witness in federation.witnesses, or write auto_failover: false"
+        "found 2; add a third cluster or a witness, or write auto_failover: false"
     ]
     assert len(two(witness()).read().witnesses) == 1
     assert two(("auto_failover: true", "auto_failover: false")).read().clusters[1].voter

@@ -170,7 +170,7 @@ def voter_count(federation: Federation, document: Document) -> Iterator[Fault]:
         yield document.fault(_CLUSTERS, message, "write voter: false for some, or name fewer witnesses")
     elif federation.failover.auto_failover and count < ENOUGH_VOTERS:
         message = f"expected at least {ENOUGH_VOTERS} voters, so that a majority survives one; found {count}"
-        hint = "add a witness in federation.witnesses, or write auto_failover: false"
+        hint = "add a third cluster or a witness, or write auto_failover: false"
         yield document.fault((*_FAILOVER, "auto_failover"), message, hint)
 
 

@@ -246,6 +246,10 @@ class Follower:
                 await self._applied(check)
                 await _send(channel, wire.Confirm(self._landing.cursor))
             elif isinstance(message, wire.Answer):
+                if message.shipped > self._landing.cursor:
+                    raise StreamBroken(
+                        f"{message.shipped} was sent, {self._landing.cursor} is the last that came"
+                    )
                 self._head = message.head
                 self._staleness.answered(message.nonce, message.head, fenced=message.fenced)
                 await self._applied(check)

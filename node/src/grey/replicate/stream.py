@@ -136,7 +136,9 @@ class Stream:
         self._nonce = None
         self._head = max(self._head, await self._history.position())
         self._check_role()
-        await self._channel.send(wire.encode(wire.Answer(nonce, self._head, fenced=True)))
+        await self._channel.send(
+            wire.encode(wire.Answer(nonce, self._head, fenced=True, shipped=self._sent_upto))
+        )
 
     async def _listen(self) -> None:
         while True:

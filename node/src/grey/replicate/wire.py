@@ -16,7 +16,8 @@ Records    source     the next records: whole engine transactions of the source,
 Confirm    follower   everything up to this position is durable here; makes room for more batches
 Probe      follower   "how far are you, and are you still the primary?"
 Answer     source     the position that the source stood at after it got the probe. ``fenced`` says that it
-                      was allowed to write in the epoch of the stream *after* it read that position
+                      was allowed to write in the epoch of the stream *after* it read that position. Whoever
+                      gets it and does not hold ``shipped`` has lost the end of the stream
 =========  =========  ======================================================================================
 
 A transaction is the list of its encoded envelopes in order of position, and it is the unit of atomicity:
@@ -85,11 +86,12 @@ class Records(msgspec.Struct, frozen=True, array_like=True, tag="records"):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
-    """Answers a Probe."""
+    """Answers a Probe. ``shipped`` is the position of the last record that was sent before this message."""
 
     nonce: int
     head: Position
     fenced: bool
+    shipped: Position
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):

@@ -9,13 +9,15 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.etcd_cluster import EtcdCluster
 from support.pki import Authority
 
 from grey.federation.etcd_store import EtcdFederationStore
 from grey.federation.interface import FederationStoreError, Versioned
 
 if TYPE_CHECKING:
-    from support.etcd_cluster import EtcdCluster
+    from pathlib import Path
+
 
 
 async def until_changed(store: EtcdFederationStore, key: str, value: bytes, within: float = 15.0) -> None:
@@ -229,3 +231,21 @@ async def test_certificates_that_were_replaced_are_used_at_once(etcd1: EtcdClust
         assert await store.swap("role", b"x", expected=None)
     finally:
         await store.close()
+
+
+async def test_a_full_database_is_named(tmp_path: Path) -> None:
+    etcd = EtcdCluster(tmp_path / "etcd", 1, quota_backend_bytes=512 * 1024)
+    etcd.start()
+    store = etcd.store(timeout_seconds=1.0)
+    try:
+        await etcd.healthy()
+        with pytest.raises(FederationStoreError, match="database space exceeded"):
+            for number in range(20):
+                await store.put(f"members/{number}", bytes(100_000))
+        health = await store.health()
+        assert health.majority
+        assert any("NOSPACE" in alarm for alarm in health.members[0].alarms)
+        assert await store.get("members/0") is not None
+    finally:
+        await store.close()
+        etcd.stop()

@@ -47,7 +47,7 @@ class EtcdMember:
         assert self._process is not None
         return self._process.pid
 
-    def configure(self, initial_cluster: str, token: str) -> None:
+    def configure(self, initial_cluster: str, token: str, **more: object) -> None:
         transport = {
             "cert-file": self.tls.cert_file,
             "key-file": self.tls.key_file,
@@ -72,6 +72,7 @@ class EtcdMember:
             "peer-transport-security": transport,
             "logger": "zap",
             "log-level": "warn",
+            **more,
         }
         self.config_file.write_bytes(msgspec.json.encode(config))  # JSON is YAML
 
@@ -105,7 +106,8 @@ class EtcdMember:
 class EtcdCluster:
     """Some members that form one cluster. ``client_tls`` is a client's certificate of the same CA."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, **settings: object) -> None:
+        """``settings`` go into every member's configuration file, with ``_`` for ``-``."""
         self.folder = folder
         self.authority = Authority("federation store")
         self.client_tls = self.authority.issue(folder / "client", "client")
@@ -116,7 +118,9 @@ class EtcdCluster:
             self.members.append(EtcdMember(folder / name, name, tls))
         initial = ",".join(f"{each.name}=https://127.0.0.1:{each.peer_port}" for each in self.members)
         for member in self.members:
-            member.configure(initial, folder.name)
+            member.configure(
+                initial, folder.name, **{key.replace("_", "-"): value for key, value in settings.items()}
+            )
 
     @property
     def endpoints(self) -> list[str]:

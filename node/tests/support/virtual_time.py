@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An event loop whose clock jumps to the next timer when nothing is left to do: no test waits for real time."""
+"""An event loop whose time jumps to the next timer: long schedules in milliseconds, always the same way."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from grey.data.errors import DataError
 from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
 from grey.federation import records
 from grey.federation.interface import FederationStore, FederationStoreError, MemberReport, RoleRecord
@@ -46,7 +47,10 @@ def boottime_seconds() -> float:
 
 
 class LocalHistory(Protocol):
-    """What this node's own data says of its past. Methods raise grey.store.interface.StoreError."""
+    """What this node's own data says of its past. ``grey.data.history.History`` is one.
+
+    Methods raise grey.store.interface.StoreError or grey.data.errors.DataError.
+    """
 
     async def epoch(self) -> int | None:
         """Return the newest epoch that this cluster claimed, None when it never claimed one."""
@@ -146,8 +150,8 @@ class RoleKeeper:
             raise
         except (FederationStoreError, records.DamagedRecord) as fault:
             self._report(str(fault))
-        except StoreError as fault:
-            self._report(f"the local data cannot be asked: {fault}")
+        except (StoreError, DataError) as fault:
+            self._report(f"the local data cannot confirm the role: {fault}")
 
     async def _step(self) -> None:
         for _ in range(_ACTIONS_PER_STEP):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import re
@@ -63,6 +64,20 @@ def port_faults(address: str, ports: Iterable[tuple[int, str]], instance: str) -
             f"{held.address}:{held.port}; {step} and run again"
         )
     return faults
+
+
+def runs(instance: str, program: str) -> bool:
+    """Whether a process of the instance runs a program (a path), which proves that it can."""
+    return any(program in _processes.command_line(item.pid).split() for item in _processes.marked(instance))
+
+
+def marker_state(path: str) -> str | None:
+    """Return what the marker of the federation store's member says (docs/reference/node-file.md)."""
+    try:
+        said = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return str(said.get("state")) if isinstance(said, dict) else None
 
 
 def socket_faults(paths: Iterable[str], hint: str) -> list[str]:

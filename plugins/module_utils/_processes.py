@@ -50,6 +50,14 @@ def environment(pid: int) -> dict[str, str] | None:
     return {os.fsdecode(name): os.fsdecode(value) for name, _separator, value in pairs}
 
 
+def command_line(pid: int) -> str:
+    """Return a process's program and arguments, separated by spaces; empty when it is gone."""
+    try:
+        return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
 def process(pid: int) -> Process | None:
     """Return a process by number, None when it is gone."""
     try:

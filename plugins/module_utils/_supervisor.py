@@ -94,7 +94,11 @@ class Supervisor:
             live = None
         self._write(
             [_files.Folder(str(self._layout.programs_dir), 0o700)],
-            [*([] if deferred else [own_file]), *(files[item.name] for item in touched)],
+            [
+                *([] if deferred else [own_file]),
+                *(file for item in touched for file in item.files),
+                *(files[item.name] for item in touched),
+            ],
         )
         for item in stale:
             self._note(item.name, _shown(states.get(item.name)), "running with the present configuration")

@@ -20,13 +20,17 @@ SUPERVISOR_DIGEST = "GREY_SUPERVISOR_DIGEST"
 
 @dataclass(frozen=True)
 class Program:
-    """A program to keep running. A change of a file in ``depends_on`` (absolute paths) restarts it."""
+    """A program to keep running, with its own configuration ``files``.
+
+    A change in one of them, or of a file in ``depends_on`` (absolute paths), restarts it.
+    """
 
     name: str
     command: tuple[str, ...]
     priority: int
     stop_seconds: int
     depends_on: tuple[str, ...] = ()
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,15 @@ stdout_logfile = {_value(str(layout.log_file(program.name)))}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 5
 """
-    environment = (
-        f'{MARKER}="{_value(layout.instance)}",{PROGRAM_DIGEST}="{digest(body, program.depends_on)}"'
-    )
+    environment = f'{MARKER}="{_value(layout.instance)}",{PROGRAM_DIGEST}="{_program_digest(body, program)}"'
     return File(
         str(layout.programs_dir / f"{program.name}.conf"), f"{body}environment = {environment}\n", 0o600
     )
+
+
+def _program_digest(body: str, program: Program) -> str:
+    own = "".join(f"\0{file.path}\0{file.content}" for file in program.files)
+    return digest(body + own, program.depends_on)
 
 
 def digest(text: str, paths: tuple[str, ...] = ()) -> str:

@@ -33,6 +33,10 @@ options:
     description: How many seconds a cluster may take to show the write.
     type: float
     default: 30
+  table:
+    description: Whether to return the status table that people read, too.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -50,6 +54,10 @@ clusters:
   returned: success
   type: list
   elements: dict
+table:
+  description: The status table, when asked for, else an empty text; empty in check mode.
+  returned: success
+  type: str
 """
 
 from typing import Any
@@ -62,9 +70,10 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
     if check:
-        return Outcome({"clusters": []})
+        return Outcome({"clusters": [], "table": ""})
     control = _node.Control(params["grey_ctl"], params["config"], params["federation"])
-    return Outcome({"clusters": control.verify(wait_seconds=params["wait"])})
+    rows = control.verify(wait_seconds=params["wait"])
+    return Outcome({"clusters": rows, "table": control.table() if params["table"] else ""})
 
 
 def main() -> None:
@@ -75,6 +84,7 @@ def main() -> None:
             "config": {"type": "path", "required": True},
             "federation": {"type": "str", "required": True},
             "wait": {"type": "float", "default": 30},
+            "table": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

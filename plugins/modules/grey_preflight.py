@@ -75,8 +75,13 @@ options:
         elements: str
         default: [--version]
       minimum:
-        description: The oldest version that will do.
+        description:
+          - The oldest version that will do.
+          - A program without it is not started when a process of this deployment runs it already.
         type: str
+  marker_file:
+    description: The marker of the federation store's member, when the host has one.
+    type: path
   hint:
     description: What to do about a path that is too long.
     type: str
@@ -110,8 +115,13 @@ architecture:
   returned: success
   type: str
   sample: x86_64
+confirmed:
+  description: Whether the marker says that the host's member was part of a healthy federation store.
+  returned: success
+  type: bool
+  sample: true
 versions:
-  description: The versions of the programs by path.
+  description: The versions of the programs that were started, by path.
   returned: success
   type: dict
   sample: {/usr/bin/etcd: 3.4.23}
@@ -127,9 +137,11 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 
 def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
     """Do what the module is for."""
+    instance = params["root"] or "/"
     binaries = [
         _preflight.Binary(item["path"], tuple(item["arguments"]), item["minimum"])
         for item in params["binaries"]
+        if item["minimum"] or not _preflight.runs(instance, item["path"])
     ]
     ports = [(item["port"], item["purpose"]) for item in params["ports"]]
     binary_faults, versions = _preflight.binary_faults(binaries)
@@ -137,14 +149,22 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         *_preflight.architecture_faults(),
         *_preflight.path_faults([params["root"]]),
         *_preflight.socket_faults(params["sockets"], params["hint"]),
-        *_preflight.port_faults(params["address"], ports, params["root"] or "/"),
+        *_preflight.port_faults(params["address"], ports, instance),
         *_preflight.folder_faults(params["folders"]),
         *binary_faults,
     ]
     if params["folders"]:
         faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
     faults = [f"{params['host']}: {fault}" for fault in faults]
-    return Outcome({"faults": faults, "architecture": platform.machine(), "versions": versions})
+    marker = params["marker_file"]
+    return Outcome(
+        {
+            "faults": faults,
+            "architecture": platform.machine(),
+            "versions": versions,
+            "confirmed": marker is not None and _preflight.marker_state(marker) == "member",
+        }
+    )
 
 
 def main() -> None:
@@ -176,6 +196,7 @@ def main() -> None:
                     "minimum": {"type": "str"},
                 },
             },
+            "marker_file": {"type": "path"},
             "hint": {"type": "str", "default": "choose a shorter root folder"},
         },
         supports_check_mode=True,

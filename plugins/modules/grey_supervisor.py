@@ -73,6 +73,20 @@ options:
         type: list
         elements: path
         default: []
+      files:
+        description: Its own configuration, written with mode 0644 before it is started. A change restarts it.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          path:
+            description: The absolute path.
+            type: path
+            required: true
+          content:
+            description: The whole content.
+            type: str
+            required: true
   timeout:
     description: How many seconds the programs may take until they run.
     type: int
@@ -142,6 +156,7 @@ log_file:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.grey.distributed.plugins.module_utils._files import File
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor import Supervisor
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor_conf import Layout, Program
@@ -157,6 +172,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             item["priority"],
             item["stop_seconds"],
             tuple(item["depends_on"]),
+            tuple(File(file["path"], file["content"], 0o644) for file in item["files"]),
         )
         for item in params["programs"]
     ]
@@ -194,6 +210,15 @@ def main() -> None:
                     "priority": {"type": "int", "default": 100},
                     "stop_seconds": {"type": "int", "default": 20},
                     "depends_on": {"type": "list", "elements": "path", "default": []},
+                    "files": {
+                        "type": "list",
+                        "elements": "dict",
+                        "default": [],
+                        "options": {
+                            "path": {"type": "path", "required": True},
+                            "content": {"type": "str", "required": True},
+                        },
+                    },
                 },
             },
             "timeout": {"type": "int", "default": 30},

@@ -199,7 +199,7 @@ async def test_the_role(control: Control) -> None:
 async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:
     path = "/v1/federation/members/gcp-west"
     files = control.cluster("gcp-west")
-    assert (await control.ask(files, "PUT", path, data=json.dumps(REPORT))).status == 200
+    assert (await control.ask(files, "PUT", path, data=json.dumps(REPORT))).status == 204
     listed = await control.ask(files, "GET", "/v1/federation/members")
     assert listed.json == {"gcp-west": {**REPORT, "problem": None}}
     for other in (control.cluster("edge-chicago"), control.certificate("operator")):

@@ -20,6 +20,7 @@ from support.etcd_cluster import EtcdCluster, free_ports
 from support.pki import Authority
 from yarl import URL
 
+from grey.config.federation import load
 from grey.link.resolver import NamesResolver
 from grey.link.tls import client_context
 
@@ -104,7 +105,10 @@ class GreyNode:
 
 
 class RunningFederation:
-    """Three clusters (or the given ones) of one node each; the first is the primary of the file."""
+    """Three clusters (or the given ones) of one node each; the first is the primary of the file.
+
+    Only the nodes of clusters that vote reach the federation store; the others go through the control plane.
+    """
 
     def __init__(
         self,
@@ -133,6 +137,8 @@ class RunningFederation:
         self.operator = self.authority.issue(folder / "operator", "operator")
         self.file = folder / "federation.yaml"
         self._write_federation(detection_time, interval, api_tls)
+        loaded = load(self.file)
+        self.voters = {cluster.name for cluster in loaded.clusters if cluster.voter}
         for node in self.nodes.values():
             self._write_node(node)
         self._http: aiohttp.ClientSession | None = None
@@ -171,7 +177,7 @@ class RunningFederation:
         self.issue(node)
         tls = {key: str(node.folder / f"{key[:-5]}.pem") for key in ("cert_file", "key_file", "ca_file")}
         store_tls = self.etcd.client_tls
-        document = {
+        document: dict[str, Any] = {
             "node": {
                 "mode": "cluster",
                 "name": node.name,
@@ -188,16 +194,17 @@ class RunningFederation:
                 },
                 "tls": tls,
                 "names": self.names,
-                "federation_store": {
-                    "endpoints": self.etcd.endpoints,
-                    "tls": {
-                        "cert_file": store_tls.cert_file,
-                        "key_file": store_tls.key_file,
-                        "ca_file": store_tls.ca_file,
-                    },
-                },
             }
         }
+        if node.cluster in self.voters:
+            document["node"]["federation_store"] = {
+                "endpoints": self.etcd.endpoints,
+                "tls": {
+                    "cert_file": store_tls.cert_file,
+                    "key_file": store_tls.key_file,
+                    "ca_file": store_tls.ca_file,
+                },
+            }
         node.config.write_text(json.dumps(document))
 
     def issue(self, node: GreyNode, *, expired: bool = False, authority: Authority | None = None) -> None:

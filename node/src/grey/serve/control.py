@@ -136,7 +136,7 @@ class ControlApi:
         if report.cluster != name:
             raise errors.bad_request(f"the report is of {report.cluster!r}, the path says {name!r}")
         await self._store.put(records.member_key(name), records.encode(report))
-        return http.json_response({})
+        return web.Response(status=204)
 
     async def _stream(self, request: web.BaseRequest, query: str, cluster: str | None) -> web.StreamResponse:
         peer = _require_cluster(cluster)

@@ -46,6 +46,8 @@ def split_target(request: web.BaseRequest) -> tuple[str, str]:
 
 def percent_decode(text: str, what: str) -> bytes:
     """Return the bytes behind a percent-encoded text; refuses what is not one."""
+    if "%" not in text and text.isascii() and text.isprintable():
+        return text.encode("ascii")
     if not text.isascii() or not _ENCODED.fullmatch(text):
         raise bad_request(f"{what} must be percent-encoded ASCII (%XX), found {text[:100]!r}")
     return unquote_to_bytes(text)
@@ -121,7 +123,8 @@ async def read_body(request: web.BaseRequest, limit_bytes: int, what: str) -> by
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        # Most bodies came whole with their headers: those need no timer.
+        async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):
             while part := await request.content.readany():
                 size += len(part)
                 if size > limit_bytes:

@@ -8,7 +8,14 @@ import platform
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from grey import __version__
 
@@ -38,6 +45,8 @@ class NodeMetrics:
     """Counts operations as they end, and takes the figures when somebody asks."""
 
     def __init__(self, cluster: str) -> None:
+        # A second series per counter that says when it was made doubles a scrape and tells nobody anything.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.operations_done = 0
         """Reads and writes of the key-value API that ended, whatever their result."""

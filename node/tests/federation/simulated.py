@@ -68,7 +68,7 @@ class World:
         tasks = [asyncio.create_task(node.live()) for node in self.nodes]
         try:
             while self.now < seconds and self.failed is None:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)
                 self.check()
                 for task in tasks:
                     if task.done():

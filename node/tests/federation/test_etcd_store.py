@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 async def until_changed(store: EtcdFederationStore, key: str, value: bytes, within: float = 15.0) -> None:
     """Put until the store takes it."""
     async with asyncio.timeout(within):

@@ -10,17 +10,17 @@ from support.virtual_time import run_virtual
 
 from .simulated import DETECTION, NAMES, Fault, World
 
-SCHEDULES = int(os.environ.get("GREY_SCHEDULES", "300"))
-QUIET_AFTER = 75.0
-END = QUIET_AFTER + 4 * DETECTION
+SCHEDULES = int(os.environ.get("GREY_SCHEDULES", "200"))
+QUIET_AFTER = 55.0
+END = QUIET_AFTER + 3 * DETECTION
 
 FAULTS = st.lists(
     st.builds(
         Fault,
         kind=st.sampled_from(["freeze", "kill", "outage", "partition", "lossy"]),
         node=st.integers(0, len(NAMES) - 1),
-        at=st.floats(0.0, 50.0),
-        lasts=st.floats(0.05, 25.0),
+        at=st.floats(0.0, 32.0),
+        lasts=st.floats(0.05, 22.0),
     ),
     max_size=8,
 )

@@ -66,7 +66,8 @@ class Demo:
         started = time.monotonic()
         done = subprocess.run(
             command, cwd=self.checkout, env=self._environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_SECONDS, check=False, **account,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=LIMIT_SECONDS, check=False, **account,
         )  # fmt: skip
         print(f"$ {' '.join(command)}  ({time.monotonic() - started:.1f} s)\n{done.stdout}")
         if check:
@@ -115,7 +116,7 @@ class Demo:
         return found
 
     def kill(self, *kinds: str) -> list[int]:
-        """Kill -9 all processes of some kinds (of every kind when none is named); wait until they are gone."""
+        """Kill -9 all processes of some kinds (all when none is named); wait until they are gone."""
         chosen = [pid for pid, kind in self.processes().items() if not kinds or kind in kinds]
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):

@@ -314,7 +314,7 @@ async def test_a_garbled_primary_is_nobody(
 async def test_a_cancelled_call_leaves_the_client_whole(fake: FakeFederation, client: AsyncClient) -> None:
     fake["aws-east"].script.append(delay(5))
     call = asyncio.create_task(client.put("k", b"1"))
-    await asyncio.to_thread(fake.arrived.wait, 5)
+    await asyncio.to_thread(fake.seen, "aws-east", 5)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -85,7 +85,7 @@ def test_closing_does_not_wait_for_a_call_of_another_thread(fake: FakeFederation
     client = Client(fake.endpoints[:1])
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.get, "k")
-        assert fake.arrived.wait(5)
+        assert fake.seen("aws-east", 5)
         client.close()
         assert "this client was closed" in str(call.exception(5))
 

@@ -113,8 +113,9 @@ class FakeCluster:
         body = await request.read()
         path, _, query = request.raw_path.partition("?")
         request_id = request.headers.get("Grey-Request-Id")
-        self._federation.log.append(Seen(self.name, request.method, request.raw_path, request_id, body))
-        self._federation.arrived.set()
+        with self._federation.arrived:
+            self._federation.log.append(Seen(self.name, request.method, request.raw_path, request_id, body))
+            self._federation.arrived.notify_all()
         act = self.script.popleft() if self.script else None
         response = await act(request) if act else None
         if response is not None:
@@ -220,7 +221,7 @@ class FakeFederation:
         self.outcomes: dict[str, tuple[tuple[str, str, bytes], dict[str, Any]]] = {}
         self.sequence = 0
         self.log: list[Seen] = []
-        self.arrived = threading.Event()
+        self.arrived = threading.Condition()
         self.status: dict[str, Any] = {}
         self._portal: BlockingPortal
         self._runners: dict[str, list[web.ServerRunner]] = {}
@@ -240,6 +241,11 @@ class FakeFederation:
     def asked(self) -> list[str]:
         """The clusters that were asked, in order."""
         return [seen.cluster for seen in self.log]
+
+    def seen(self, cluster: str, timeout_seconds: float) -> bool:
+        """Wait until a cluster was asked for anything."""
+        with self.arrived:
+            return self.arrived.wait_for(lambda: cluster in self.asked, timeout_seconds)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Store a key without a request."""

@@ -30,6 +30,18 @@ class GreyCtl(click.Group):
         options.pop("standalone_mode", None)
         sys.exit(_run(super().main, args, options))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out a command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # As itself it would end in click's own handling, with exit code 1.
+            raise ReaderGone from error
+
+
+class ReaderGone(Exception):
+    """Nobody reads standard output any more."""
+
 
 @click.group(cls=GreyCtl)
 @click.version_option(grey.__version__, prog_name="grey-ctl", message="%(prog)s %(version)s")
@@ -80,8 +92,8 @@ def _run(command: Any, args: Sequence[str] | None, options: dict[str, Any]) -> i
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads any more; what Python would flush on its way out goes nowhere.
+    except (ReaderGone, BrokenPipeError):
+        # What Python would flush on its way out goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:

@@ -59,7 +59,9 @@ shapes = st.lists(
     min_size=1,
     max_size=8,
 )
-fault_lists = st.lists(st.sampled_from(["none", "none", "full", "lost", "silent", "late"]), max_size=3)
+fault_lists = st.lists(
+    st.sampled_from(["none", "none", "full", "lost", "silent", "late", "overtaken"]), max_size=3
+)
 flip_lists = st.lists(st.sampled_from(["none", "expire", "lose and win again"]), max_size=3)
 
 
@@ -148,11 +150,24 @@ class WriterModel(RuleBasedStateMachine):
         else:
             self.fence.held += 1
 
-    @rule(shapes=shapes, faults=fault_lists, flips=flip_lists, wall=st.integers(0, 2_000_000_000))
+    @rule(
+        shapes=shapes,
+        faults=fault_lists,
+        flips=flip_lists,
+        wall=st.integers(0, 2_000_000_000),
+        healed=st.booleans(),
+    )
     def clients(
-        self, shapes: list[tuple[str, list[bytes], bool, int]], faults: list[str], flips: list[str], wall: int
+        self,
+        shapes: list[tuple[str, list[bytes], bool, int]],
+        faults: list[str],
+        flips: list[str],
+        wall: int,
+        healed: bool,
     ) -> None:
         """Several clients at once; the commits that they cause meet faults, and flips of the fence."""
+        if healed:
+            self.promoted()
         calls = [self.make(shape) for shape in shapes]
         # Only what has an id may be sent again: without one a client that does so asks for two writes.
         self.past += [call for call in calls if call.request_id is not None]

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from grey.data.history import History
 from grey.store.interface import CommitUncertain, CompareFailed, DiskFull
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class FaultyStore:
     """Passes everything on to ``real``, except that each commit takes the next fault of ``faults``.
 
     ``full``: DiskFull. ``lost``: uncertain, and it did not happen. ``silent``: uncertain, and it happened.
-    ``late``: uncertain, and it happens when the next commit of the writer has begun.
+    ``late``: uncertain, and it happens when the next commit of the writer has begun. ``overtaken``: another
+    node claims the next epoch just before it.
     """
 
     def __init__(self, real: Store) -> None:
@@ -39,6 +41,9 @@ class FaultyStore:
         if self.gate is not None:
             await self.gate.wait()
         await self.settle()
+        if fault == "overtaken":
+            history = History(self.real)
+            await history.claim((await history.epoch() or 0) + 1)
         if fault == "full":
             raise DiskFull("injected")
         if fault == "late":

@@ -86,7 +86,7 @@ def test_a_put_needs_one_value(site: Site, args: list[str]) -> None:
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25, database=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=12, database=None
 )
 @given(key=st.binary(min_size=1, max_size=20))
 def test_any_key_can_be_written(site: Site, key: bytes) -> None:

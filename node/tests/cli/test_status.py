@@ -147,8 +147,8 @@ def test_nobody_answers(site: Site) -> None:
     port = site.fake["aws-east"].control_port
     said = [
         (
-            "no control plane answered; check that greyd runs there, and the network and the certificate from "
-            "here to port 8443"
+            "no control plane answered; check that greyd runs there, and the network and the certificate "
+            "from here to port 8443"
         ),
         f"aws-east (grey-east.example.com:{port}): forbidden: because forbidden",
         (

@@ -131,8 +131,10 @@ class Vault:
             change = _files.ensure_file(
                 _files.File(str(ca_path), authority.pem, _PUBLIC_MODE), check=self._check
             )
-            if change is not None:
-                self.changes.append(change)
+        else:
+            change = Change(str(ca_path), "", "the new authority's certificate")
+        if change is not None:
+            self.changes.append(change)
 
     def _check_authority(
         self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, path: Path

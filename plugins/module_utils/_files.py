@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
-HIDDEN = "(content hidden)"
+HIDDEN = "(content hidden)\n"
+HIDDEN_NEW = "(other content, hidden)\n"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def ensure_file(file: File, *, check: bool) -> Change | None:
                 path.chmod(file.mode)
             else:
                 write_atomically(path, file.content.encode(), file.mode)
-    return Change(file.path, _shown(found, found_mode, file), _shown(file.content, file.mode, file))
+    return Change(
+        file.path,
+        _shown(found, found_mode, file),
+        _shown(file.content, file.mode, file, new=found != file.content),
+    )
 
 
 def ensure_absent(path: str, *, check: bool) -> Change | None:
@@ -105,11 +110,16 @@ def ensure_absent(path: str, *, check: bool) -> Change | None:
     return Change(path, kind, "")
 
 
-def prune(path: str, *, check: bool) -> Change | None:
-    """Remove a folder when it is empty; leave it when it holds anything."""
+def prune(path: str, removed: Container[str], *, check: bool) -> Change | None:
+    """Remove a folder when nothing is left in it; leave it when it holds anything.
+
+    ``removed`` are paths that are gone already, or would be in check mode.
+    """
     target = Path(path)
     with _explained(target):
-        if not target.is_dir() or target.is_symlink() or any(target.iterdir()):
+        if not target.is_dir() or target.is_symlink():
+            return None
+        if not all(str(entry) in removed for entry in target.iterdir()):
             return None
         if not check:
             target.rmdir()
@@ -172,7 +182,9 @@ def _mode_of(path: Path) -> int | None:
         return None
 
 
-def _shown(content: str | None, mode: int | None, file: File) -> str:
+def _shown(content: str | None, mode: int | None, file: File, *, new: bool = False) -> str:
     if content is None or mode is None:
         return ""
-    return f"# mode {mode:04o}\n" + (HIDDEN if file.secret else content)
+    if file.secret:
+        content = HIDDEN_NEW if new else HIDDEN
+    return f"# mode {mode:04o}\n{content}"

@@ -104,9 +104,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self._seconds = timeout_seconds
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._seconds)
-        self.sock.connect(str(self._path))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self._seconds)
+            sock.connect(str(self._path))
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
 
 
 class _UnixTransport(xmlrpc.client.Transport):

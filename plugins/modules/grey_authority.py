@@ -123,6 +123,10 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import G
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
+    names = sorted(item["name"] for item in params["authorities"])
+    for item in params["clients"]:
+        if item["authority"] not in names:
+            raise GreyError(f"clients: wanted an authority out of {names}, found {item['authority']!r}")
     with _authority.Vault(params["directory"], check=check).opened() as vault:
         life = datetime.timedelta(days=params["authority_days"])
         authorities = {
@@ -130,10 +134,6 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             for item in params["authorities"]
         }
         for item in params["clients"]:
-            if item["authority"] not in authorities:
-                raise GreyError(
-                    f"clients: wanted an authority out of {sorted(authorities)}, found {item['authority']!r}"
-                )
             vault.client(
                 item["name"],
                 item["common_name"],

@@ -102,7 +102,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
     for path in params["absent"]:
         outcome.add(_files.ensure_absent(path, check=check))
     for path in params["prune"]:
-        outcome.add(_files.prune(path, check=check))
+        outcome.add(_files.prune(path, {change.subject for change in outcome.changes}, check=check))
     outcome.result["paths"] = [change.subject for change in outcome.changes]
     return outcome
 

@@ -225,7 +225,7 @@ def main() -> None:
             "inputs_changed": {"type": "bool", "default": False},
             "defer_restarts": {"type": "bool", "default": False},
         },
-        required_if=[("state", "present", ("supervisord", "programs"))],
+        required_if=[("state", "present", ("supervisord",))],
         supports_check_mode=True,
     )
     finish(module, work)

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.tests.unit.harness import Script, fails, passes, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_script(tmp_path: Path) -> None:
@@ -19,7 +22,10 @@ def test_script(tmp_path: Path) -> None:
                 "mode: wanted octal permission bits such as 0640, found 'rw'",
             ),
             ({"files": [{"path": str(file)}]}, "missing required arguments: content found in files"),
-            ({"absent": ["/etc"]}, "refused to remove '/etc': wanted an absolute path of at least two levels"),
+            (
+                {"absent": ["/etc"]},
+                "refused to remove '/etc': wanted an absolute path of at least two levels",
+            ),
         ],
         create={"folders": [str(folder)], "files": [{"path": str(file), "content": "one\n"}]},
         update={
@@ -53,11 +59,14 @@ def test_the_diff_shows_both_contents(tmp_path: Path) -> None:
 
 def test_a_secret_is_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    file.write_text("old secret")
-    answer = passes("grey_files", {"files": [{"path": str(file), "content": "new secret", "secret": True}]})
-    assert answer["changed"]
-    # The parameters come back under 'invocation' only, which Ansible prints at high verbosity.
-    assert "secret" not in str(answer["diff"])
+    file.write_text("sesame")
+    file.chmod(0o644)
+    wanted = {"path": str(file), "content": "open sesame", "secret": True}
+    answer = passes("grey_files", {"files": [wanted]})
+    # The parameters come back under 'invocation' only, which the task has to hide with no_log.
+    assert [(part["before"], part["after"]) for part in answer["diff"]] == [
+        ("# mode 0644\n(content hidden)\n", "# mode 0644\n(other content, hidden)\n")
+    ]
 
 
 def test_a_folder_in_the_way_of_a_file_is_left_alone(tmp_path: Path) -> None:

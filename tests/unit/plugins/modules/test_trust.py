@@ -30,9 +30,7 @@ class World:
         self.root = root
         self.controller, self.host = root / "controller", root / "host"
         self.host.mkdir()
-        self.files = {
-            name + "_file": str(self.host / f"{name}.pem") for name in ("cert", "key", "ca")
-        }
+        self.files = {name + "_file": str(self.host / f"{name}.pem") for name in ("cert", "key", "ca")}
         self.spec: dict[str, Any] = dict(SPEC)
         self.life = 259200.0
 
@@ -94,7 +92,10 @@ def test_authority_script(world: World) -> None:
         create=wanted,
         update={
             **wanted,
-            "authorities": [*wanted["authorities"], {"name": "federation-store", "common_name": "Grey store"}],
+            "authorities": [
+                *wanted["authorities"],
+                {"name": "federation-store", "common_name": "Grey store"},
+            ],
         },
     ).play()
     modes = {name: f"{mode & 0o777:04o}" for name, (mode, _text) in tree(world.controller).items()}
@@ -111,8 +112,10 @@ def test_certificates_script(world: World) -> None:
             ({"state": "requested"}, "missing required arguments: authorities, certificates, files"),
             (
                 {**world.certificates("requested", pem), "files": {}},
-                "files: federation: wanted cert_file, key_file and ca_file, "
-                "missing: cert_file, key_file, ca_file",
+                (
+                    "files: federation: wanted cert_file, key_file and ca_file, "
+                    "missing: cert_file, key_file, ca_file"
+                ),
             ),
             (
                 {**world.certificates("requested", pem), "authorities": {}},
@@ -253,9 +256,7 @@ def test_a_key_that_others_can_read_is_closed(world: World) -> None:
 
 def test_a_host_gets_no_names_but_its_own(world: World) -> None:
     world.deploy()
-    greedy = _x509.request(
-        _x509.new_key(), _x509.Names("operator", frozenset({"gcp-west.grey.internal"}))
-    )
+    greedy = _x509.request(_x509.new_key(), _x509.Names("operator", frozenset({"gcp-west.grey.internal"})))
     message = fails("grey_authority", world.authority([{"name": "federation", "csr": greedy}]))
     assert message == (
         "request 'federation' of aws-east-1: this host may have CN=aws-east.grey.internal, "

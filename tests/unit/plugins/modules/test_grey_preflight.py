@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.grey.distributed.tests.unit.harness import fails, passes, program
+
+LISTEN = (
+    "import socket, sys\ns = socket.create_server(('127.0.0.1', 0))\n"
+    "print(s.getsockname()[1], flush=True)\nsys.stdin.read()\n"
+)
+
+
+def faults(**args: object) -> list[str]:
+    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", **args})
+    assert not answer["changed"]
+    found: list[str] = answer["faults"]
+    return found
+
+
+@pytest.fixture
+def listener(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Another process that listens; its number and its port."""
+    environment = {**os.environ, **getattr(request, "param", {})}
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        yield process.pid, int(process.stdout.readline())
+        process.kill()
+
+
+def test_wrong_parameters() -> None:
+    assert fails("grey_preflight", {}) == "missing required arguments: address, host"
+
+
+def test_a_good_host_has_no_faults(tmp_path: Path) -> None:
+    binary = program(tmp_path / "etcd", "print('etcd Version: 3.4.23')\n")
+    answer = passes(
+        "grey_preflight",
+        {
+            "host": "h",
+            "address": "127.0.0.1",
+            "sockets": ["/tmp/s"],
+            "folders": [str(tmp_path / "new" / "deeper")],
+            "free_bytes": 1,
+            "binaries": [{"path": binary, "minimum": "3.4"}],
+        },
+    )
+    assert answer["faults"] == []
+    assert answer["versions"] == {binary: "3.4.23"}
+    assert answer["architecture"] == platform.machine()
+    assert not answer["confirmed"]
+
+
+def test_a_busy_port_names_its_holder(listener: tuple[int, int]) -> None:
+    pid, port = listener
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    assert faults(ports=[{"port": port, "purpose": "metrics"}]) == [
+        f"h: port {port} (metrics): wanted it free on 127.0.0.1, found process {pid} ({name}) listening on "
+        f"127.0.0.1:{port}; stop it (kill {pid}) and run again"
+    ]
+
+
+@pytest.mark.parametrize("listener", [{"GREY_INSTANCE": "/other"}], indirect=True)
+def test_another_deployment_on_the_port_is_named(listener: tuple[int, int]) -> None:
+    _pid, port = listener
+    [fault] = faults(root="/mine", ports=[{"port": port, "purpose": "metrics"}])
+    assert "of the Grey deployment under /other" in fault
+    assert fault.endswith("tear that deployment down and run again")
+
+
+@pytest.mark.parametrize("listener", [{"GREY_INSTANCE": "/mine"}], indirect=True)
+def test_the_own_processes_may_hold_their_ports(listener: tuple[int, int]) -> None:
+    _pid, port = listener
+    assert faults(root="/mine", ports=[{"port": port, "purpose": "metrics"}]) == []
+
+
+def test_a_port_on_another_address_is_free(listener: tuple[int, int]) -> None:
+    _pid, port = listener
+    assert faults(address="127.0.0.2", ports=[{"port": port, "purpose": "metrics"}]) == []
+
+
+def test_a_wildcard_listener_takes_every_address() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        [fault] = faults(address="127.0.0.3", ports=[{"port": port, "purpose": "metrics"}])
+    assert f"({Path('/proc/self/comm').read_text().strip()})" in fault
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    assert faults(address="198.51.100.1") == [
+        "h: address: wanted 198.51.100.1 on this host, found no interface that has it; check grey_address"
+    ]
+
+
+def test_a_socket_path_may_be_too_long() -> None:
+    path = "/" + "x" * 99
+    assert faults(sockets=[path], hint="set GREY_DEMO_ROOT to a shorter folder") == [
+        f"h: {path}: wanted a unix socket path of at most 99 bytes, found 100; "
+        "set GREY_DEMO_ROOT to a shorter folder"
+    ]
+    assert faults(sockets=[path[:-1]]) == []
+
+
+def test_a_root_with_spaces_is_refused() -> None:
+    assert faults(root="/my files") == [
+        "h: '/my files': wanted a path of letters, digits and ._/@+,:=~- without spaces; choose another folder"
+    ]
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert faults(folders=[str(tmp_path / "file" / "below")]) == [
+        f"h: {tmp_path}/file/below: wanted a folder, found a file at {tmp_path}/file; move it away"
+    ]
+
+
+def test_too_little_room(tmp_path: Path) -> None:
+    [fault] = faults(folders=[str(tmp_path)], free_bytes=2**60)
+    assert fault.startswith(
+        f"h: {tmp_path}: wanted {2**40} MiB free on the file system of {tmp_path}, found "
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("print('etcd Version: 3.3.27')\n", "wanted version 3.4 or newer, found 3.3.27; install a newer one"),
+        ("import sys\nsys.exit('no library')\n", "wanted it to tell its version, found exit 1: no library"),
+    ],
+)
+def test_a_program_that_will_not_do(tmp_path: Path, body: str, expected: str) -> None:
+    binary = program(tmp_path / "etcd", body)
+    assert faults(binaries=[{"path": binary, "minimum": "3.4"}]) == [f"h: {binary}: {expected}"]
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    assert faults(binaries=[{"path": f"{tmp_path}/greyd"}]) == [
+        f"h: {tmp_path}/greyd: wanted a program that can be started, found: No such file or directory; "
+        "check the path and that the node is installed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "confirmed"),
+    [('{"state": "member"}', True), ('{"state": "bootstrapping"}', False), ("rubbish", False)],
+)
+def test_the_marker_is_read(tmp_path: Path, content: str, confirmed: bool) -> None:
+    marker = tmp_path / "member.json"
+    marker.write_text(content)
+    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "marker_file": str(marker)})
+    assert answer["confirmed"] is confirmed

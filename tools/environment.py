@@ -22,6 +22,7 @@ from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, t
 
 VENV = ROOT / ".venv"
 STAMP = VENV / "grey-stamp.json"
+SYSTEM_PYTHON = "/usr/bin/python3"
 SETS = ("demo", "dev")  # a later one contains the earlier ones
 LOG = CACHE / "log" / "environment.log"
 
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> int:
 
 def ensure(wanted: str, *, install_missing: bool = False) -> None:
     """Make the environment hold one of the sets; cheap when it already does."""
+    if install_missing:
+        install_system_venv()
     if up_to_date(wanted):
         return
     with exclusive(CACHE / "environment.lock", "setting up .venv"):
@@ -135,27 +138,47 @@ def python_version() -> str:
 
 def require_venv_module(*, install_missing: bool) -> None:
     """Refuse to start without venv and ensurepip; Debian packs them apart from Python."""
-    probe = [sys.executable, "-I", "-c", "import ensurepip, venv"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+    if makes_environments(sys.executable):
         return
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-    if install_missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        say(f"environment: installing {package}, which Python needs to make environments")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = f"apt-get update -q; apt-get install -y -q --no-install-recommends {package}"
-        code, output = run(
-            f"apt-get install {package}", ["sh", "-c", command], CACHE / "log" / "apt.log", env=environment
-        )
-        if code == 0 and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-            return
-        raise Failed(
-            f"apt-get install {package} failed:\n{tail(output)}",
-            f"install {package} by hand and run this again",
-        )
+    if install_missing and apt_install(package) and makes_environments(sys.executable):
+        return
     raise Failed(
         f"Python {python_version()} ({sys.executable}) has no module ensurepip, so it makes no environments",
         f"Debian and Ubuntu: apt-get install python3-venv   (or {package}), as root\nthen run this again",
     )
+
+
+def install_system_venv() -> None:
+    """Let the distribution's Python make environments: the demo's tests run it as an account without rights."""
+    if Path(SYSTEM_PYTHON).exists() and not makes_environments(SYSTEM_PYTHON):
+        apt_install("python3-venv")
+
+
+def makes_environments(python: str) -> bool:
+    """Tell whether this Python has what ``python -m venv`` needs."""
+    probe = [python, "-I", "-c", "import ensurepip, venv"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def apt_install(package: str) -> bool:
+    """Install a package of Debian or Ubuntu when we are root; tell whether that was done."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    say(f"environment: installing {package}, which Python needs to make environments")
+    command = f"apt-get update -q; apt-get install -y -q --no-install-recommends {package}"
+    code, output = run(
+        f"apt-get install {package}",
+        ["sh", "-c", command],
+        CACHE / "log" / "apt.log",
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+    )
+    if code != 0:
+        raise Failed(
+            f"apt-get install {package} failed:\n{tail(output)}",
+            f"install {package} by hand and run this again",
+        )
+    return True
 
 
 def make_empty_venv() -> None:

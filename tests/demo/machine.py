@@ -115,15 +115,20 @@ class Demo:
                         found[int(entry.name)] = kind
         return found
 
-    def kill(self, *kinds: str) -> list[int]:
+    def kill(self, *kinds: str) -> set[int]:
         """Kill -9 all processes of some kinds (all when none is named); wait until they are gone."""
-        chosen = [pid for pid, kind in self.processes().items() if not kinds or kind in kinds]
-        for pid in chosen:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_for(
-            lambda: not set(chosen) & set(self.processes()), f"the killed {kinds or 'processes'} to be gone"
-        )
+        chosen: set[int] = set()
+
+        def none_left() -> bool:
+            found = {pid for pid, kind in self.processes().items() if not kinds or kind in kinds}
+            # What a supervisor has started meanwhile goes too when everything is to go.
+            chosen.update(found if not (kinds and chosen) else ())
+            for pid in chosen & found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not chosen & found
+
+        wait_for(none_left, f"the killed {kinds or 'processes'} to be gone")
         return chosen
 
     def address(self, cluster: str) -> str:

@@ -144,7 +144,7 @@ def test_everything_killed_a_port_taken_then_all_comes_back_with_nothing_lost(de
     with Writer(demo, "all:") as writer:
         wait_for(lambda: len(writer.acknowledged) > 50, "some writes")
         killed = demo.kill()
-    assert len(killed) == sum(WHOLE.values())
+    assert len(killed) >= sum(WHOLE.values())
     with socket.create_server((demo.address("aws-east"), 8080)):
         refused = demo.make("demo", check=False)
         assert refused.returncode != 0

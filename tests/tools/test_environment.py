@@ -142,7 +142,21 @@ def test_install_missing_asks_apt_as_root_only(
         environment.require_venv_module(install_missing=True)
     monkeypatch.setattr(environment.os, "geteuid", lambda: 0)
     environment.require_venv_module(install_missing=True)
+    environment.require_venv_module(install_missing=False)
     assert f"python{sys.version_info[0]}.{sys.version_info[1]}-venv" in asked.read_text()
+
+
+def test_install_missing_minds_the_distributions_python_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(environment, "apt_install", asked.append)
+    for code in (0, 1):
+        monkeypatch.setattr(
+            environment, "SYSTEM_PYTHON", str(script(tmp_path / f"python-{code}", f"exit {code}"))
+        )
+        environment.install_system_venv()
+    assert asked == ["python3-venv"]
 
 
 @pytest.mark.parametrize(

@@ -427,6 +427,18 @@ async def test_a_deadline_that_passes_during_a_write(node: Serving) -> None:
     assert answer.error["hint"] == "retry with the same Grey-Request-Id: it is then carried out at most once"
 
 
+async def test_a_deadline_that_passes_between_the_commit_and_the_answer(node: Serving) -> None:
+    for method, path, body in (
+        ("PUT", "/v1/kv/a", {"data": b"1"}),
+        ("DELETE", "/v1/kv/a", {}),
+        ("POST", "/v1/batch", {"json": {"operations": [{"op": "delete", "key": "a"}]}}),
+    ):
+        node.role.epochs = [1, 1, DeadlinePassed()]
+        answer = await node.ask(method, path, **body)
+        assert (answer.status, answer.error["code"]) == (504, "outcome_unknown")
+        assert not node.role.epochs
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [

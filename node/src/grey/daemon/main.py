@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from grey.config.model import Federation
     from grey.config.node import FederationStoreAccess, NodeFile
     from grey.federation.member_process import MemberFiles
+
+_log = logging.getLogger(__name__)
 
 FAILED = 1
 WRONG_FILE = 2
@@ -77,6 +80,8 @@ def run_command(path: str) -> None:
         uvloop.run(Node(config, federation).run())
     except BaseExceptionGroup as group:
         error = next(_leaves(group))
+        if _code(error) == FAILED:
+            _log.critical("a room failed for good", exc_info=error)
         _stop(_code(error), _words(error))
     except (init_room.StateRefused, TlsError, CannotListen, StoreDamaged) as error:
         _stop(_code(error), str(error))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from aiohttp import web
 
-from grey.data.fence import DeadlinePassed
+from grey.data.errors import OutcomeUnknown
+from grey.data.fence import DeadlinePassed, WriteRefused
 from grey.data.requests import Operation
 from grey.serve import errors, http
 
@@ -119,6 +120,7 @@ class KeyValueApi:
         self._require_serving()
         value = await http.read_body(request, MAX_VALUE_BYTES, "the value")
         done = await self._writer.put(key, value, request_id)
+        self._confirm()
         return http.json_response(_written(done), headers=_headers(done))
 
     async def _delete(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
@@ -127,6 +129,7 @@ class KeyValueApi:
         request_id = _request_id(request)
         self._require_serving()
         done = await self._writer.delete(key, request_id)
+        self._confirm()
         answer = _written(done)
         answer.existed = done.existed
         return http.json_response(answer, headers=_headers(done))
@@ -137,6 +140,7 @@ class KeyValueApi:
         self._require_serving()
         operations = _operations(await http.read_body(request, MAX_BATCH_BODY_BYTES, "the batch"))
         done = await self._writer.batch(operations, request_id)
+        self._confirm()
         return http.json_response({"results": [_written(each) for each in done]}, headers=_headers(done[0]))
 
     async def _get(self, path: str, query: str) -> web.Response:
@@ -185,6 +189,13 @@ class KeyValueApi:
         page = await self._reader.list(prefix, limit=limit, after=after)
         items = [_listed(envelope, values=values) for envelope in page.envelopes]
         return http.json_response(Listed(items, None if page.next is None else _token(page.next)))
+
+    def _confirm(self) -> None:
+        """Ask the fence once more before the answer: the process may have been frozen since the commit."""
+        try:
+            self._view.role.epoch()
+        except WriteRefused as refused:
+            raise OutcomeUnknown(str(refused)) from refused
 
     def _require_serving(self) -> None:
         if (reason := self._view.not_ready()) is not None:

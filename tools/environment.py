@@ -22,6 +22,7 @@ from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, t
 
 VENV = ROOT / ".venv"
 STAMP = VENV / "grey-stamp.json"
+FORMAT = b"1"  # another one makes every environment be brought up to date
 SYSTEM_PYTHON = "/usr/bin/python3"
 SETS = ("demo", "dev")  # a later one contains the earlier ones
 LOG = CACHE / "log" / "environment.log"
@@ -124,7 +125,7 @@ def digests() -> dict[str, str]:
     inputs["node"] = [ROOT / "node" / "pyproject.toml"]
     result = {}
     for name, paths in inputs.items():
-        hasher = hashlib.sha256(Path(__file__).read_bytes())
+        hasher = hashlib.sha256(FORMAT)
         for path in paths:
             hasher.update(path.read_bytes())
         result[name] = hasher.hexdigest()
@@ -150,7 +151,7 @@ def require_venv_module(*, install_missing: bool) -> None:
 
 
 def install_system_venv() -> None:
-    """Let the distribution's Python make environments: the demo's tests run it as an account without rights."""
+    """Let the distribution's Python make environments: the demo's tests run it without rights."""
     if Path(SYSTEM_PYTHON).exists() and not makes_environments(SYSTEM_PYTHON):
         apt_install("python3-venv")
 

@@ -135,7 +135,7 @@ class Supervisor:
             self._note("supervisord", "running", "not running")
             self._shut_down(live)
         ended = self._end_orphans(None if not self._check else live)
-        for path in (self._layout.programs_dir, self._layout.config_file, *self._leavings()):
+        for path in (self._layout.programs_dir, self._layout.config_file):
             self._outcome.add(_files.ensure_absent(str(path), check=self._check))
         self._outcome.result = {"orphans_ended": ended, "deferred": [], "programs": {}}
         return self._outcome

@@ -120,8 +120,10 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
         self._seconds = timeout_seconds
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 (the base's signature)
-        return _UnixConnection(self._path, self._seconds)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = _UnixConnection(self._path, self._seconds)
+        self._connection = host, connection  # what close() closes
+        return connection
 
 
 @contextlib.contextmanager

@@ -33,7 +33,8 @@ def federation_store(
     access = config.federation_store
     if access is not None:
         return EtcdFederationStore(federation.name, access.endpoints, access.tls, timeout_seconds=timeout)
-    return RemoteFederationStore(voter_names(federation), peers.ask, timeout_seconds=timeout)
+    # This way is longer, and nothing that depends on it is urgent: such a cluster never holds the role.
+    return RemoteFederationStore(voter_names(federation), peers.ask, timeout_seconds=max(2.0, timeout))
 
 
 def voter_names(federation: Federation) -> list[str]:

@@ -157,8 +157,8 @@ def test_nobody_answers(site: Site) -> None:
         ),
         f"edge-chicago (grey-chi.edge.internal:{port}): the connection broke: Server disconnected",
         (
-            f"control_plane (federation.grey.internal:{port}): its certificate is refused: Hostname mismatch, "
-            "certificate is not valid for 'federation.grey.internal'."
+            f"control_plane (federation.grey.internal:{port}): its certificate is refused: Hostname "
+            "mismatch, certificate is not valid for 'federation.grey.internal'."
         ),
     ]
     assert done.stderr == "".join(f"grey-ctl: {line}\n" for line in said)

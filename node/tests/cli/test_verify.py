@@ -100,8 +100,8 @@ def test_a_cluster_that_does_not_show_it(site: Site) -> None:
     ]
     port = site.fake["gcp-west"].port
     gone, hidden = (row["problem"] for row in report["clusters"][1:])
-    assert hidden == "not seen within 0.3 s: it was not there"
-    assert gone.startswith("not seen within 0.3 s: get grey-canary/")
+    assert hidden == "not seen in time: it was not there"
+    assert gone.startswith("not seen in time: get grey-canary/")
     assert gone.endswith(f"gcp-west (grey-west.example.com:{port}): connection refused")
     assert done.stderr == (
         "grey-ctl: the write did not reach every cluster; see grey-ctl federation status\n"

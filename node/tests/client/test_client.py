@@ -109,7 +109,7 @@ async def test_batch(fake: FakeFederation, client: AsyncClient) -> None:
     assert done == (
         BatchResult(b"new", Position(1, 2), "1700000000.2"),
         BatchResult(b"old", Position(1, 3), "1700000000.3"),
-        BatchResult(b"none\xff", None, None),
+        BatchResult(b"none\xff", Position(1, 4), "1700000000.4"),
     )
     assert json.loads(fake.log[0].body) == {
         "operations": [

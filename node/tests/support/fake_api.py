@@ -185,7 +185,10 @@ class FakeCluster:
         else:
             key = unquote_to_bytes(path.removeprefix("/v1/kv/"))
             existed = key in self._federation.data
-            done = self._store(key, body if method == "PUT" else None)
+            if method == "DELETE" and not existed:
+                done = {"key": to_text(key), "position": None, "stamp": None}
+            else:
+                done = self._store(key, body if method == "PUT" else None)
             if method == "DELETE":
                 done["existed"] = existed
         if request_id is not None:
@@ -193,12 +196,10 @@ class FakeCluster:
         return web.json_response(done)
 
     def _store(self, key: bytes, value: bytes | None) -> dict[str, Any]:
-        if value is None and key not in self._federation.data:
-            return {"key": to_text(key), "position": None, "stamp": None}
         self._federation.sequence += 1
         position, stamp = f"1.{self._federation.sequence}", f"1700000000.{self._federation.sequence}"
         if value is None:
-            del self._federation.data[key]
+            self._federation.data.pop(key, None)
         else:
             self._federation.data[key] = Stored(value, position, stamp)
         return {"key": to_text(key), "position": position, "stamp": stamp}

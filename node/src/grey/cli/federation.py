@@ -73,7 +73,7 @@ def status(
 @output_options("table")
 @click.option("--no-color", is_flag=True, help="Print no colours, also on a terminal.")
 @click.option(
-    "--wait", type=Duration(), default=30.0, help="How long the write, then each cluster, may take (30s)."
+    "--wait", type=Duration(), default=30.0, help="How long it may take until every cluster shows it (30s)."
 )
 def verify(
     config: str | None,

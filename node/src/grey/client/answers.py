@@ -52,8 +52,8 @@ class _DeleteBody(msgspec.Struct):
 
 class _BatchResult(msgspec.Struct):
     key: str
-    position: str | None
-    stamp: str | None
+    position: str
+    stamp: str
 
 
 class _BatchBody(msgspec.Struct):
@@ -126,11 +126,7 @@ def deleted(key: bytes, answer: Answer) -> Deleted:
 def batch(answer: Answer) -> tuple[BatchResult, ...]:
     """Read the answer to a batch. Raises BadAnswer."""
     return tuple(
-        BatchResult(
-            _key(result.key),
-            None if result.position is None else _position(result.position),
-            result.stamp,
-        )
+        BatchResult(_key(result.key), _position(result.position), result.stamp)
         for result in _body(answer, _BatchBody).results
     )
 

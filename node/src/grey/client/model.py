@@ -72,14 +72,11 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """One operation of a batch that was acknowledged.
-
-    ``position`` and ``stamp`` are None for the delete of a key that did not exist.
-    """
+    """One operation of a batch that was acknowledged; a delete has a position also when there was no key."""
 
     key: bytes
-    position: Position | None
-    stamp: str | None
+    position: Position
+    stamp: str
 
 
 class Put(msgspec.Struct, frozen=True):

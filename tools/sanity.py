@@ -104,7 +104,7 @@ def build_ignore() -> list[str]:
         r"^build_ignore:\n((?:  - .*\n)+)", (ROOT / "galaxy.yml").read_text(encoding="utf-8"), re.MULTILINE
     )
     patterns = [line.removeprefix("  - ").strip("\"'") for line in (block[1].splitlines() if block else [])]
-    return [*patterns, "node", "tools", ".ci", "tests/demo", "LICENSES"]
+    return [*patterns, "node", "tools", ".ci", "tests/demo", "tests/tools", "LICENSES"]
 
 
 def seed_pip_script() -> None:

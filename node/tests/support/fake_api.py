@@ -261,40 +261,43 @@ class FakeFederation:
         for runner in self._runners.pop(name, []):
             await runner.cleanup()
 
-    async def _start(self, cluster: FakeCluster, tls: TlsFiles | None) -> None:
+    async def _start(self, cluster: FakeCluster, held: Sequence[socket.socket], tls: TlsFiles | None) -> None:
         context = None if tls is None else server_context(tls, mutual=True, node_to_node=False)
-        for handler, port in ((cluster.kv, cluster.port), (cluster.control, cluster.control_port)):
+        for handler, listening in zip((cluster.kv, cluster.control), held, strict=True):
             runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.05)
             await runner.setup()
             self._runners.setdefault(cluster.name, []).append(runner)
-            await web.TCPSite(runner, cluster.host, port, ssl_context=context).start()
+            await web.SockSite(runner, listening, ssl_context=context).start()
 
     @contextmanager
     def run(
         self, tls: dict[str, TlsFiles] | None = None, *, spread: bool = False
     ) -> Iterator[FakeFederation]:
         """Serve. ``spread``: all on the same ports, each on a loopback address of its own."""
-        ports = free_ports(2)
-        for number, cluster in enumerate(self.clusters.values()):
-            if spread:
-                cluster.host, (cluster.port, cluster.control_port) = f"127.91.0.{number + 1}", ports
-            else:
-                cluster.port, cluster.control_port = free_ports(2)
+        hosts = [f"127.91.0.{number + 1}" if spread else "127.0.0.1" for number in range(len(self.clusters))]
+        groups = [hosts] if spread else [[host] for host in hosts]
+        apis, controls = ([each for group in groups for each in held_ports(group)] for _ in range(2))
         with start_blocking_portal("asyncio") as self._portal:
             try:
-                for cluster in self.clusters.values():
-                    self._portal.call(self._start, cluster, (tls or {}).get(cluster.name))
+                for cluster, api, control in zip(self.clusters.values(), apis, controls, strict=True):
+                    cluster.host, cluster.port = api.getsockname()
+                    cluster.control_port = control.getsockname()[1]
+                    self._portal.call(self._start, cluster, (api, control), (tls or {}).get(cluster.name))
                 yield self
             finally:
                 for name in list(self._runners):
                     self._portal.call(self._stop, name)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, on any address."""
-    held = [socket.create_server(("", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
+def held_ports(hosts: Sequence[str]) -> list[socket.socket]:
+    """Return sockets that listen on one port of all the addresses."""
+    while True:
+        held = [socket.create_server((hosts[0], 0))]
+        try:
+            for host in hosts[1:]:
+                held.append(socket.create_server((host, held[0].getsockname()[1])))
+        except OSError:
+            for each in held:
+                each.close()
+        else:
+            return held

@@ -151,14 +151,18 @@ def test_a_broken_grey_ctl_is_shown(fake: Fake) -> None:
         (
             {"cluster_gcp_west": ["g", "h"], "grey": ["a", "g", "h"]},
             {"h": "127.77.4.1"},
-            "cluster gcp-west: its data lives in one embedded store, so wanted one host in the group "
-            "cluster_gcp_west, found 2: g, h",
+            (
+                "cluster gcp-west: its data lives in one embedded store, so wanted one host in the group "
+                "cluster_gcp_west, found 2: g, h"
+            ),
         ),
         (
             {"cluster_gcp_wset": ["x"]},
             {},
-            "group cluster_gcp_wset: wanted a group of a cluster in the federation file, found no such cluster; "
-            "the nearest is cluster_gcp_west",
+            (
+                "group cluster_gcp_wset: wanted a group of a cluster in the federation file, found no such cluster; "
+                "the nearest is cluster_gcp_west"
+            ),
         ),
         (
             {"grey": ["a"]},

@@ -70,8 +70,10 @@ def test_a_busy_port_names_its_holder(listener: tuple[int, int]) -> None:
     pid, port = listener
     name = Path(f"/proc/{pid}/comm").read_text().strip()
     assert faults(ports=[{"port": port, "purpose": "metrics"}]) == [
-        f"h: port {port} (metrics): wanted it free on 127.0.0.1, found process {pid} ({name}) listening on "
-        f"127.0.0.1:{port}; stop it (kill {pid}) and run again"
+        (
+            f"h: port {port} (metrics): wanted it free on 127.0.0.1, found process {pid} ({name}) listening on "
+            f"127.0.0.1:{port}; stop it (kill {pid}) and run again"
+        )
     ]
 
 
@@ -110,8 +112,10 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_a_socket_path_may_be_too_long() -> None:
     path = "/" + "x" * 99
     assert faults(sockets=[path], hint="set GREY_DEMO_ROOT to a shorter folder") == [
-        f"h: {path}: wanted a unix socket path of at most 99 bytes, found 100; "
-        "set GREY_DEMO_ROOT to a shorter folder"
+        (
+            f"h: {path}: wanted a unix socket path of at most 99 bytes, found 100; "
+            "set GREY_DEMO_ROOT to a shorter folder"
+        )
     ]
     assert faults(sockets=[path[:-1]]) == []
 
@@ -150,8 +154,10 @@ def test_a_program_that_will_not_do(tmp_path: Path, body: str, expected: str) ->
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     assert faults(binaries=[{"path": f"{tmp_path}/greyd"}]) == [
-        f"h: {tmp_path}/greyd: wanted a program that can be started, found: No such file or directory; "
-        "check the path and that the node is installed"
+        (
+            f"h: {tmp_path}/greyd: wanted a program that can be started, found: No such file or directory; "
+            "check the path and that the node is installed"
+        )
     ]
 
 

@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules that ask greyd and grey-ctl, against programs that answer what they are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.grey.distributed.tests.unit.harness import Script, fails, passes, program, tree
+
+INIT = """
+import json, pathlib, sys
+assert sys.argv[1] == "init"
+identity = pathlib.Path(sys.argv[-1]).with_name("identity.json")
+changed = not identity.exists()
+if changed and "--check" not in sys.argv:
+    identity.write_text("x")
+print(json.dumps({"changed": changed, "data_id": "d1" if identity.exists() else None}))
+"""
+
+
+def says(folder: Path, name: str, *answers: tuple[int, Any, str]) -> str:
+    """Write a program that gives one answer after the other (exit code, output, errors), the last one again."""
+    counter = folder / f"{name}.calls"
+    return program(
+        folder / name,
+        f"import json, pathlib, sys\ncounter = pathlib.Path({str(counter)!r})\n"
+        "calls = counter.read_text().splitlines() if counter.exists() else []\n"
+        "counter.write_text('\\n'.join([*calls, json.dumps(sys.argv[1:])]))\n"
+        f"answers = {[(code, out if isinstance(out, str) else json.dumps(out), err) for code, out, err in answers]!r}\n"
+        "code, out, err = answers[min(len(calls), len(answers) - 1)]\n"
+        "print(out)\nprint(err, file=sys.stderr)\nsys.exit(code)\n",
+    )
+
+
+def calls(folder: Path, name: str) -> list[list[str]]:
+    file = folder / f"{name}.calls"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_node_script(tmp_path: Path) -> None:
+    (tmp_path / "grey.yaml").write_text("")
+    greyd = program(tmp_path / "greyd", INIT)
+    Script(
+        "grey_node",
+        lambda: tree(tmp_path),
+        wrong=[({"greyd": greyd}, "missing required arguments: config")],
+        create={"greyd": greyd, "config": f"{tmp_path}/grey.yaml"},
+    ).play()
+    assert passes("grey_node", {"greyd": greyd, "config": f"{tmp_path}/grey.yaml"})["data_id"] == "d1"
+
+
+def test_check_mode_before_the_node_has_its_file(tmp_path: Path) -> None:
+    answer = passes("grey_node", {"greyd": "/none", "config": f"{tmp_path}/grey.yaml"}, check=True)
+    assert answer["changed"]
+    assert answer["data_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (3, "the state on this host was refused, nothing was changed: the data is gone"),
+        (2, "greyd init --config {config}: wanted exit 0, found 2: the data is gone"),
+    ],
+)
+def test_a_refused_state_is_passed_on(tmp_path: Path, code: int, message: str) -> None:
+    config = tmp_path / "grey.yaml"
+    config.write_text("")
+    greyd = says(tmp_path, "greyd", (code, "", "the data is gone"))
+    assert fails("grey_node", {"greyd": greyd, "config": str(config)}) == message.format(config=config)
+
+
+def store(tmp_path: Path, *answers: tuple[int, Any, str]) -> dict[str, Any]:
+    return {"greyd": says(tmp_path, "greyd", *answers), "config": "/etc/grey/grey.yaml", "wait": 5}
+
+
+def test_a_member_is_confirmed_once(tmp_path: Path) -> None:
+    healthy = {"healthy": True, "members": []}
+    args = store(tmp_path, (0, {**healthy, "changed": True}, ""), (0, {**healthy, "changed": False}, ""))
+    assert passes("grey_federation_store", args)["changed"]
+    assert not passes("grey_federation_store", args)["changed"]
+    assert calls(tmp_path, "greyd")[0] == [
+        "federation-store", "--config", "/etc/grey/grey.yaml", "--check-health", "--wait", "5",
+    ]  # fmt: skip
+
+
+def test_check_mode_asks_no_member(tmp_path: Path) -> None:
+    args = store(tmp_path, (1, "", ""))
+    assert passes("grey_federation_store", args, check=True)["healthy"] is None
+    assert calls(tmp_path, "greyd") == []
+
+
+def test_an_unhealthy_store_names_its_members(tmp_path: Path) -> None:
+    members = [
+        {"endpoint": "127.77.1.1:2379", "problem": "connection refused"},
+        {"endpoint": "127.77.2.1:2379", "problem": None},
+    ]
+    args = store(tmp_path, (1, {"healthy": False, "changed": False, "members": members}, ""))
+    assert fails("grey_federation_store", args) == (
+        "federation store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
+        "127.77.2.1:2379: healthy; look at federation-store.log on the members"
+    )
+
+
+def cluster(name: str, status: str = "replica", **more: Any) -> dict[str, Any]:
+    return {"name": name, "status": status, "online": status != "offline", "problem": None, **more}
+
+
+def control(tmp_path: Path, *answers: tuple[int, Any, str], **more: Any) -> dict[str, Any]:
+    grey_ctl = says(tmp_path, "grey-ctl", *answers)
+    return {"grey_ctl": grey_ctl, "config": "/ctl.yaml", "federation": "global-grey", **more}
+
+
+def test_info_waits_for_a_primary_and_for_clusters(tmp_path: Path) -> None:
+    good = {"primary": "a", "clusters": [cluster("a", "primary"), cluster("b")]}
+    args = control(
+        tmp_path,
+        (4, "", "nobody answered"),
+        (0, {**good, "primary": None}, ""),
+        (0, {**good, "clusters": [cluster("a", "primary"), cluster("b", "offline")]}, ""),
+        (0, good, ""),
+        online=["a", "b"],
+        wait=20,
+    )
+    answer = passes("grey_federation_info", args)
+    assert answer["status"] == good
+    assert answer["table"] == ""
+    assert not answer["changed"]
+    assert (
+        calls(tmp_path, "grey-ctl")
+        == [["federation", "status", "--federation", "global-grey", "-o", "json"]] * 4
+    )
+
+
+def test_info_says_what_is_missing(tmp_path: Path) -> None:
+    status = {"primary": None, "clusters": [cluster("a", "refused", problem="disk full")]}
+    args = control(tmp_path, (0, status, ""), online=["a", "b"])
+    assert fails("grey_federation_info", args) == (
+        "federation global-grey: wanted a primary and a, b online within 0 s, found: no primary yet; "
+        "a is refused (disk full); b is not part of it; look at greyd.log on the hosts"
+    )
+
+
+def test_info_does_not_wait_for_a_wrong_file(tmp_path: Path) -> None:
+    args = control(tmp_path, (2, "", "ctl.yaml: no such file"), wait=60)
+    assert fails("grey_federation_info", args) == (
+        "grey-ctl federation status --federation global-grey: wanted exit 0, found 2: ctl.yaml: no such file"
+    )
+
+
+def test_verify_returns_a_row_per_cluster_and_the_table(tmp_path: Path) -> None:
+    rows = [{"name": "a", "ok": True, "milliseconds": 12.5}]
+    args = control(tmp_path, (0, {"clusters": rows}, ""), (0, "the table", ""), table=True)
+    answer = passes("grey_federation_verify", args)
+    assert answer["clusters"] == rows
+    assert answer["table"] == "the table"
+    assert calls(tmp_path, "grey-ctl")[0][-4:] == ["--wait", "30s", "-o", "json"]
+
+
+def test_verify_writes_nothing_in_check_mode(tmp_path: Path) -> None:
+    assert passes("grey_federation_verify", control(tmp_path, (1, "", "")), check=True)["clusters"] == []
+    assert calls(tmp_path, "grey-ctl") == []
+
+
+def test_verify_fails_when_a_cluster_does_not_show_the_write(tmp_path: Path) -> None:
+    args = control(tmp_path, (1, "", "gcp-west did not show it"))
+    assert fails("grey_federation_verify", args).endswith("wanted exit 0, found 1: gcp-west did not show it")
+
+
+@pytest.mark.parametrize("module", ["grey_federation_info", "grey_federation_verify"])
+def test_wrong_parameters(module: str) -> None:
+    assert fails(module, {"config": "x"}) == "missing required arguments: federation"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.engines import SqliteEngine
+from support.engines import MemoryEngine, SqliteEngine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from grey.store.interface import Store
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "memory"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    made = {"sqlite": SqliteEngine}[request.param](tmp_path)
+    made: Engine = SqliteEngine(tmp_path) if request.param == "sqlite" else MemoryEngine()
     yield made
     await made.stop()
 

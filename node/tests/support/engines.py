@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from support.memory_store import MemoryStore
+
 from grey.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -55,3 +57,18 @@ class SqliteEngine:
         self._stores.append(store)
         self._paths[id(store)] = path
         return store
+
+
+class MemoryEngine:
+    """The store that simulations use: held to the same contract as the real ones."""
+
+    async def create(self) -> Store:
+        return MemoryStore()
+
+    async def reopen(self, store: Store) -> Store:
+        assert isinstance(store, MemoryStore)
+        await store.close()
+        return store.opened_again()
+
+    async def stop(self) -> None:
+        """Nothing to close."""

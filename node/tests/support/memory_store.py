@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A data store in memory that keeps the contract of ``grey.store.interface.Store``, for tests and simulation."""
+"""A data store in memory that keeps the contract of ``grey.store.interface.Store``, for simulation."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from grey.store.interface import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+PAGE_BYTES = 4 * 1024 * 1024
 
 
 class MemoryStore:
@@ -54,20 +56,29 @@ class MemoryStore:
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
         self._check_open()
         if not 1 <= len(writes) <= MAX_WRITES_PER_TRANSACTION:
-            raise ValueError(f"a transaction holds 1 to {MAX_WRITES_PER_TRANSACTION} writes, not {len(writes)}")
+            raise ValueError(
+                f"a transaction holds 1 to {MAX_WRITES_PER_TRANSACTION} writes, not {len(writes)}"
+            )
         if len({write.key for write in writes}) != len(writes):
             raise ValueError("a transaction writes a key at most once")
         for index, compare in enumerate(compares):
             if self.value(compare.key) != compare.value:
                 raise CompareFailed(index)
+        effective = [write for write in writes if write.value is not None or write.key in self._current]
+        if not effective:
+            return self._revision
         self._revision += 1
-        for write in writes:
+        for write in effective:
             self._write(write)
-        self._log.append((self._revision, [Change(write.key, write.value, self._revision) for write in writes]))
+        self._log.append(
+            (self._revision, [Change(write.key, write.value, self._revision) for write in effective])
+        )
         self._wake()
         if self.committed is not None:
             self.committed(self._revision, writes)
-        return self._revision
+        revision = self._revision
+        await asyncio.sleep(0)
+        return revision
 
     async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
         self._check_open()
@@ -94,8 +105,15 @@ class MemoryStore:
             raise ValueError(f"a page holds at least one key, not {limit}")
         first = bisect_left(self._keys, start)
         last = len(self._keys) if end is None else max(first, bisect_left(self._keys, end))
-        stop = min(last, first + min(limit, self._page_items))
-        return Page([self._current[key] for key in self._keys[first:stop]], self._revision, stop < last)
+        items: list[Item] = []
+        size = 0
+        for key in self._keys[first : min(last, first + min(limit, self._page_items))]:
+            item = self._current[key]
+            size += len(key) + len(item.value)
+            if items and size > PAGE_BYTES:
+                break
+            items.append(item)
+        return Page(items, self._revision, first + len(items) < last)
 
     async def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
         seen = after
@@ -105,7 +123,7 @@ class MemoryStore:
                 raise Compacted(seen, self._compacted)
             place = bisect_right(self._log, seen, key=lambda entry: entry[0])
             if place == len(self._log):
-                seen = self._revision
+                seen = max(seen, self._revision)
                 news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._waiting.append(news)
                 await news
@@ -129,12 +147,19 @@ class MemoryStore:
 
     async def status(self) -> StoreStatus:
         self._check_open()
-        size = sum(len(item.key) + len(item.value) for item in self._current.values())
+        size = 1 + sum(len(item.key) + len(item.value) for item in self._current.values())
         return StoreStatus(self._revision, self._compacted, size)
 
     async def close(self) -> None:
         self._closed = True
         self._wake()
+
+    def opened_again(self) -> MemoryStore:
+        """Return a store that holds what this closed one left."""
+        again = MemoryStore(self._page_items)
+        again._keys, again._current, again._versions = self._keys, self._current, self._versions
+        again._log, again._revision, again._compacted = self._log, self._revision, self._compacted
+        return again
 
     def _write(self, write: Write) -> None:
         exists = write.key in self._current

@@ -45,7 +45,7 @@ class Process:
         return task
 
     def kill(self) -> None:
-        """End the process as SIGKILL does. The host closes its connections, or dies with it and says nothing."""
+        """End the process as SIGKILL does; its host closes the connections, or dies too and says nothing."""
         if not self.alive:
             return
         self.alive = False

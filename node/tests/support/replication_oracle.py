@@ -102,7 +102,9 @@ class Oracle:
 
     def _extend(self, cluster: str, written: dict[bytes, bytes | None]) -> None:
         """Append what a primary's writer committed to the history."""
-        data = [value for key, value in written.items() if key.startswith(keyspace.DATA) and value is not None]
+        data = [
+            value for key, value in written.items() if key.startswith(keyspace.DATA) and value is not None
+        ]
         records = sorted(((decode(value), value) for value in data), key=lambda record: record[0].position)
         for envelope, value in records:
             position = envelope.position

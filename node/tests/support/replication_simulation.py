@@ -50,7 +50,7 @@ CONVERGE_SECONDS = 300.0
 
 
 class Action(NamedTuple):
-    """What happens next: ``cluster`` is an index, ``number`` is 0 to 20 and means what the kind makes of it."""
+    """``cluster`` is an index, ``number`` is 0 to 20 and means what the kind makes of it."""
 
     kind: str
     cluster: int
@@ -134,8 +134,8 @@ class Node:
         self.writer = Writer(stores["writer"], self.view, cluster=self.cluster, clock=clock)
         history = History(stores["keeper"])
         self.source = Source(
-            stores["writer"], history, self.view, cluster=self.cluster, batch_size=5, interval_seconds=INTERVAL,
-            monotonic=world.loop.time,
+            stores["writer"], history, self.view, cluster=self.cluster, batch_size=5,
+            interval_seconds=INTERVAL, monotonic=world.loop.time,
         )  # fmt: skip
         self.follower = Follower(
             stores["follower"], self.view, cluster=self.cluster, connect=self._connect,
@@ -243,7 +243,7 @@ class World:
         """Run a part of a process; its exception fails the simulation."""
         try:
             await part()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             if process.alive and not self.failure.done():
                 self.failure.set_exception(error)
 
@@ -333,7 +333,9 @@ class World:
             async with asyncio.timeout(1.0):
                 if dice < 0.25:
                     group = b"group:%d:" % self.rng.randrange(2)
-                    operations = [Operation(group + b"%d" % n, None if dice < 0.08 else value) for n in range(3)]
+                    operations = [
+                        Operation(group + b"%d" % n, None if dice < 0.08 else value) for n in range(3)
+                    ]
                     done = await writer.batch(operations, request)
                 elif dice < 0.5:
                     done = [await writer.delete(key, request)]

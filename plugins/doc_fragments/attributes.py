@@ -19,7 +19,7 @@ attributes:
     description: Returns what changed, or would change, in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode with the same arguments, the second run reports no change.
+    description: A second run in a row outside check mode with the same arguments reports no change.
 """
 
     READ_ONLY = r"""
@@ -33,5 +33,5 @@ attributes:
     description: Never changes anything, so there is nothing to show in diff mode.
   idempotent:
     support: full
-    description: When run twice in a row outside check mode with the same arguments, the second run reports no change.
+    description: A second run in a row outside check mode with the same arguments reports no change.
 """

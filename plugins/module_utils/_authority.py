@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's certificate authorities: made once, kept in a guarded folder, signing only what a host may have."""
+"""The controller's authorities: made once, kept in a guarded folder, signing only what a host may have."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Vault:
             os.close(descriptor)
 
     def authority(self, name: str, common_name: str, life: datetime.timedelta) -> Authority:
-        """Return an authority, made now if it does not exist. Never makes one anew beside a certificate without key."""
+        """Return an authority, made now if there is none; never anew beside a certificate without its key."""
         folder = self._folder / "authority" / name
         for part in (folder.parent, folder):
             self._keep_closed(part)
@@ -83,7 +83,8 @@ class Vault:
             )
         if key is None and (key_path.exists() or certificate is not None):
             raise GreyError(
-                f"{key_path}: wanted the key of the authority {name}, found none that can be read; restore the folder "
+                f"{key_path}: wanted the key of the authority {name}, found none that can be read; "
+                "restore the folder "
                 "from its backup (without it no certificate can be issued)"
             )
         if certificate is not None and key is not None:
@@ -101,7 +102,7 @@ class Vault:
         return Authority(certificate, key)
 
     def client(self, name: str, common_name: str, authority: Authority, life: datetime.timedelta) -> None:
-        """Keep a client certificate for the controller itself: NAME-cert.pem, NAME-key.pem and NAME-ca.pem."""
+        """Keep a client certificate for the controller: NAME-cert.pem, NAME-key.pem and NAME-ca.pem."""
         cert_path, key_path = self._folder / f"{name}-cert.pem", self._folder / f"{name}-key.pem"
         ca_path = self._folder / f"{name}-ca.pem"
         names = _x509.Names(common_name)
@@ -145,7 +146,8 @@ class Vault:
             )
         if certificate.not_valid_after_utc <= _x509.now():
             raise GreyError(
-                f"{path}: the authority {name} expired at {certificate.not_valid_after_utc:%Y-%m-%d}; move the folder "
+                f"{path}: the authority {name} expired at {certificate.not_valid_after_utc:%Y-%m-%d}; "
+                "move the folder "
                 "away and deploy again to make a new one, which replaces every certificate"
             )
 
@@ -174,7 +176,7 @@ def sign(
 ) -> tuple[dict[str, dict[str, str]], list[Change]]:
     """Sign the requests of all hosts: host to name to PEM (empty in check mode).
 
-    Names come from the entitlements. A request that asks for other names is refused, and then nothing is signed.
+    Names come from the entitlements. A request for other names is refused, and then nothing is signed.
     """
     signed: dict[str, dict[str, str]] = {}
     changes = []
@@ -209,7 +211,8 @@ def _sign_one(
         )
     if authority.certificate.not_valid_after_utc < _x509.now() + life:
         raise GreyError(
-            f"{where}: wanted an authority that lives longer than its leaves, found {allowed.authority!r} ending at "
+            f"{where}: wanted an authority that lives longer than its leaves, found {allowed.authority!r} "
+            "ending at "
             f"{authority.certificate.not_valid_after_utc:%Y-%m-%d}; roll the authority over first"
         )
     holder = parsed.public_key()

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host's certificates: what is wrong with them, new keys made here, and certificate and key exchanged together.
+"""A host's certificates: what is wrong with them, new keys made here, both exchanged together.
 
-A new key waits as KEY.new until its certificate is there as CERT.new; then both are renamed. A crash between the two
-renames is finished by the next run, which finds CERT.new.
+A new key waits as KEY.new until its certificate is there as CERT.new; then both are renamed. A crash between
+the two renames is finished by the next run, which finds CERT.new.
 """
 
 from __future__ import annotations
@@ -145,14 +145,16 @@ def _exchange(wanted: Wanted, pem: str, *, check: bool) -> Change:
     key = _x509.load_key(wanted.new_key)
     if key is None or not _x509.same_key(certificate, key):
         raise GreyError(
-            f"{wanted.name}: wanted a certificate for the key in {wanted.new_key}, found one for another key; "
+            f"{wanted.name}: wanted a certificate for the key in {wanted.new_key}, found one for another "
+            "key; "
             "run the phase 'trust' again"
         )
     if not _x509.issued_by(certificate, _x509.parse_certificate(wanted.issuer)):
         raise GreyError(f"{wanted.name}: wanted a certificate of its authority, found one of another")
     if _x509.names_of(certificate) != wanted.names:
         raise GreyError(
-            f"{wanted.name}: wanted a certificate for {wanted.names}, found one for {_x509.names_of(certificate)}"
+            f"{wanted.name}: wanted a certificate for {wanted.names}, found one for "
+            f"{_x509.names_of(certificate)}"
         )
     _files.write_atomically(wanted.new_cert, pem.encode(), _PUBLIC_MODE)
     _rename_both(wanted)

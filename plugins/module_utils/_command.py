@@ -50,7 +50,7 @@ def run(
     """Run a command to its end. Fails when it cannot be started or takes longer than allowed."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 (a list of words, no shell)
             list(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -27,7 +27,8 @@ def read(grey_ctl: str, path: str) -> dict[str, Any]:
     """Return the checked federation with all defaults. Fails with one line per fault in the file."""
     if not Path(path).is_file():
         raise GreyError(
-            f"{path}: wanted the federation file, found no file; name another one with -e grey_federation_file=PATH",
+            f"{path}: wanted the federation file, found no file; name another one with -e "
+            "grey_federation_file=PATH",
             errors=[],
         )
     answer = run((grey_ctl, "config", "show", path, "-o", "json"), timeout_seconds=_SHOW_SECONDS)
@@ -39,7 +40,8 @@ def read(grey_ctl: str, path: str) -> dict[str, Any]:
     errors = _errors(answer.json()) if answer.code == _WRONG_FILE and answer.output.strip() else []
     if not errors:
         raise GreyError(
-            f"grey-ctl config show {path}: wanted the checked file, found exit {answer.code}: {answer.said()}",
+            f"grey-ctl config show {path}: wanted the checked file, found exit {answer.code}: "
+            f"{answer.said()}",
             errors=[],
         )
     lines = [rendered(error, path) for error in errors]
@@ -87,8 +89,9 @@ def place(
 ) -> dict[str, Any]:
     """Return what every host is, and the members of the federation store.
 
-    ``groups`` are all groups of the inventory, ``group`` the one of all hosts of the deployment, ``addresses`` each
-    host's own, ``sources`` further ones that its connections come from. The whole inventory counts, never the hosts of the play. Fails with everything that is wrong.
+    ``groups`` are all groups of the inventory, ``group`` the one of all hosts of the deployment, ``addresses``
+    each host's own, ``sources`` further ones that its connections come from. The whole inventory counts, never
+    the hosts of the play. Fails with everything that is wrong.
     """
     clusters = federation["clusters"]
     faults = [*_group_faults(clusters, groups, group), *_host_faults(clusters, groups, addresses, group)]
@@ -171,7 +174,8 @@ def _group_faults(
             )
         elif len(members) > 1:
             faults.append(
-                f"cluster {cluster['name']}: its data lives in one embedded store, so wanted one host in the group "
+                f"cluster {cluster['name']}: its data lives in one embedded store, so wanted one host in "
+                "the group "
                 f"{name}, found {len(members)}: {', '.join(members)}"
             )
     for name in sorted(groups):
@@ -179,7 +183,8 @@ def _group_faults(
             near = difflib.get_close_matches(name, wanted, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
             faults.append(
-                f"group {name}: wanted a group of a cluster in the federation file, found no such cluster{hint}"
+                f"group {name}: wanted a group of a cluster in the federation file, found no such "
+                f"cluster{hint}"
             )
     if not groups.get(group):
         faults.append(
@@ -202,7 +207,8 @@ def _host_faults(
     for host, names in homes.items():
         if len(set(names)) > 1:
             faults.append(
-                f"host {host}: wanted it in one cluster, found it in {' and '.join(names)}; remove it from one"
+                f"host {host}: wanted it in one cluster, found it in {' and '.join(names)}; remove it "
+                "from one"
             )
         if host not in groups.get(group, []):
             faults.append(
@@ -218,7 +224,8 @@ def _host_faults(
         address = addresses.get(host, "")
         if not _is_address(address):
             faults.append(
-                f"host {host}: wanted an IP address in grey_address, found {address!r}; set it in the inventory"
+                f"host {host}: wanted an IP address in grey_address, found {address!r}; set it in the "
+                "inventory"
             )
         elif address in owners:
             faults.append(

@@ -81,7 +81,7 @@ class Control:
         return answer.output.rstrip("\n")
 
     def status(self, *, online: Sequence[str], wait_seconds: float) -> dict[str, Any]:
-        """Return the federation's status, once there is a primary and the named clusters are online and ready."""
+        """Return the status, once there is a primary and the named clusters are online and ready."""
         deadline = time.monotonic() + wait_seconds
         while True:
             answer = self._run("status", "-o", "json")
@@ -97,7 +97,8 @@ class Control:
                 raise self._failed("status", answer)
             if time.monotonic() >= deadline:
                 raise GreyError(
-                    f"federation {self._federation}: wanted {_wish(online)} within {wait_seconds:g} s, found: {found}; "
+                    f"federation {self._federation}: wanted {_wish(online)} within {wait_seconds:g} s, "
+                    f"found: {found}; "
                     "look at greyd.log on the hosts"
                 )
             time.sleep(_POLL_SECONDS)

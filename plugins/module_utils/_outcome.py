@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class GreyError(Exception):
-    """Something is not as it must be: the message says what was wanted, what was found, where, and the next step.
+    """Something is not as it must be: what was wanted, what was found, where, and the next step.
 
     ``details`` become further return values of the module that fails.
     """

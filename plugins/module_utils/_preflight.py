@@ -38,14 +38,14 @@ class Binary:
 
 
 def port_faults(address: str, ports: Iterable[tuple[int, str]], instance: str) -> list[str]:
-    """Say which ports cannot be had on an address, and who holds them. Those of the instance itself are fine."""
+    """Say which ports cannot be had on an address, and who holds them; the instance itself may."""
     wanted = dict(ports)
     unusable = _address_fault(address)
     if unusable is not None:
         return [unusable]
     faults = []
     for held in _processes.listeners(wanted):
-        if held.address not in (address, "0.0.0.0", "::", f"::ffff:{address}"):
+        if held.address not in (address, "0.0.0.0", "::", f"::ffff:{address}"):  # noqa: S104 (compared, not bound)
             continue
         owner = held.process
         if owner is not None:
@@ -83,7 +83,8 @@ def marker_state(path: str) -> str | None:
 def socket_faults(paths: Iterable[str], hint: str) -> list[str]:
     """Say which unix socket paths are longer than the kernel takes."""
     return [
-        f"{path}: wanted a unix socket path of at most {SOCKET_BYTES} bytes, found {len(os.fsencode(path))}; {hint}"
+        f"{path}: wanted a unix socket path of at most {SOCKET_BYTES} bytes, found "
+        f"{len(os.fsencode(path))}; {hint}"
         for path in paths
         if len(os.fsencode(path)) > SOCKET_BYTES
     ]
@@ -119,7 +120,8 @@ def space_faults(path: str, wanted_bytes: int) -> list[str]:
         return []
     return [
         (
-            f"{path}: wanted {wanted_bytes // 2**20} MiB free on the file system of {there}, found {free // 2**20} MiB; "
+            f"{path}: wanted {wanted_bytes // 2**20} MiB free on the file system of {there}, found "
+            f"{free // 2**20} MiB; "
             "make room"
         )
     ]
@@ -145,7 +147,8 @@ def binary_faults(binaries: Sequence[Binary]) -> tuple[list[str], dict[str, str]
             versions[binary.path] = found
             if binary.minimum is not None and _numbers(found) < _numbers(binary.minimum):
                 faults.append(
-                    f"{binary.path}: wanted version {binary.minimum} or newer, found {found}; install a newer one"
+                    f"{binary.path}: wanted version {binary.minimum} or newer, found {found}; install a "
+                    "newer one"
                 )
     return faults, versions
 
@@ -182,6 +185,7 @@ def _address_fault(address: str) -> str | None:
             probe.bind((address, 0))
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                return f"address: wanted {address} on this host, found no interface that has it; check grey_address"
-            return f"address: wanted to listen on {address}, found: {error.strerror or error}; check grey_address"
+                found = "no interface that has it"
+                return f"address: wanted {address} on this host, found {found}; check grey_address"
+            return f"address: wanted to listen on {address}, found: {error}; check grey_address"
     return None

@@ -104,7 +104,7 @@ def listeners(ports: Iterable[int]) -> list[Listener]:
 
 
 def end(processes: Iterable[Process], instance: str, grace_seconds: float) -> list[Process]:
-    """End marked processes: TERM, wait at most ``grace_seconds`` for all of them, then KILL. Return the ended ones."""
+    """End marked processes: TERM, wait at most ``grace_seconds`` for all, then KILL. Return the ended ones."""
     ended = []
     waiting: dict[int, Process] = {}
     poll = select.poll()
@@ -189,7 +189,7 @@ def _socket_owners(inodes: set[str]) -> dict[str, Process]:
             continue
         for entry in entries:
             with contextlib.suppress(OSError):
-                inode = links.get(os.readlink(entry))
+                inode = links.get(str(entry.readlink()))
                 seen = process(pid) if inode is not None else None
                 if inode is not None and seen is not None:
                     owners.setdefault(inode, seen)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bringing a host's supervisord and its programs from what runs to what should run.
 
-What counts is the live state: the environment of the running processes carries the digest of what they were started
-with, so an interrupted run, a killed supervisord or a stopped program is seen by the next run.
+What counts is the live state: the environment of the running processes carries the digest of what they were
+started with, so an interrupted run, a killed supervisord or a stopped program is seen by the next run.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ class Supervisor:
         marks = _processes.environment(pid) or {}
         if marks.get(_processes.MARKER) != self._layout.instance:
             raise GreyError(
-                f"{self._layout.socket}: wanted the supervisord of {self._layout.instance}, found process {pid} "
+                f"{self._layout.socket}: wanted the supervisord of {self._layout.instance}, found process "
+                f"{pid} "
                 "of another deployment or user; stop it, or choose another root folder"
             )
         return Live(pid, marks.get(conf.SUPERVISOR_DIGEST, "unknown"))
@@ -229,7 +230,7 @@ class Supervisor:
     def _wait(
         self, programs: Sequence[conf.Program], files: dict[str, _files.File], timeout_seconds: float
     ) -> None:
-        """Wait until every program runs. Gives up early on one that ends again and again right after its start."""
+        """Wait until every program runs. Give up early on one that ends again and again after its start."""
         deadline = time.monotonic() + timeout_seconds
         starts: dict[str, set[int]] = {program.name: set() for program in programs}
         while True:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What supervisord reads: one configuration of its own and one file per program, with digests to compare by."""
+"""What supervisord reads: its own configuration and one file per program, with digests to compare by."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ files = programs/*.conf
 
 
 def program_file(layout: Layout, program: Program) -> File:
-    """Render a program's file. The digest in its environment makes supervisord see every change that matters."""
+    """Render a program's file. The digest in it makes supervisord see every change that matters."""
     if not re.fullmatch(r"[a-z][a-z0-9-]*", program.name):
         raise GreyError(f"programs: wanted a name of small letters, digits and -, found {program.name!r}")
     for word in program.command:
@@ -162,6 +162,7 @@ def _value(text: str) -> str:
 def _plain(text: str) -> None:
     if re.search(r"[\s;\"'\\]", text):
         raise GreyError(
-            f"{text!r}: wanted a word without spaces, quotes, backslashes and semicolons, which supervisord's "
+            f"{text!r}: wanted a word without spaces, quotes, backslashes and semicolons, which "
+            "supervisord's "
             "files cannot carry; choose another path"
         )

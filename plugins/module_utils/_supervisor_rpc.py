@@ -85,7 +85,8 @@ class SupervisorClient:
                 return getattr(proxy.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as fault:
             raise SupervisorFault(
-                f"supervisord at {self._path}: {method}({', '.join(map(str, arguments))}): {fault.faultString}"
+                f"supervisord at {self._path}: {method}({', '.join(map(str, arguments))}): "
+                f"{fault.faultString}"
             ) from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise GreyError(

@@ -209,7 +209,8 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 def _subject(common_name: str) -> x509.Name:
     if not 0 < len(common_name) <= _COMMON_NAME_LIMIT:
         raise GreyError(
-            f"common name {common_name!r}: wanted 1 to {_COMMON_NAME_LIMIT} characters, found {len(common_name)}; "
+            f"common name {common_name!r}: wanted 1 to {_COMMON_NAME_LIMIT} characters, found "
+            f"{len(common_name)}; "
             "choose a shorter cluster or host name"
         )
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])

@@ -48,7 +48,8 @@ class Deployment:
         self.bin.mkdir()
         program(
             self.bin / "grey-ctl",
-            f"import sys\nif 'show' in sys.argv and 'wrong' in sys.argv[3]:\n    print({wrong()!r})\n    sys.exit(2)\n"
+            f"import sys\nif 'show' in sys.argv and 'wrong' in sys.argv[3]:\n    print({wrong()!r})\n    "
+            "sys.exit(2)\n"
             f"print({json.dumps(federation())!r})\n",
         )
         for name in ("greyd", "supervisord", "etcd"):

@@ -160,7 +160,8 @@ def test_a_broken_grey_ctl_is_shown(fake: Fake) -> None:
             {"cluster_gcp_wset": ["x"]},
             {},
             (
-                "group cluster_gcp_wset: wanted a group of a cluster in the federation file, found no such cluster; "
+                "group cluster_gcp_wset: wanted a group of a cluster in the federation file, found no "
+                "such cluster; "
                 "the nearest is cluster_gcp_west"
             ),
         ),

@@ -71,7 +71,8 @@ def test_a_busy_port_names_its_holder(listener: tuple[int, int]) -> None:
     name = Path(f"/proc/{pid}/comm").read_text().strip()
     assert faults(ports=[{"port": port, "purpose": "metrics"}]) == [
         (
-            f"h: port {port} (metrics): wanted it free on 127.0.0.1, found process {pid} ({name}) listening on "
+            f"h: port {port} (metrics): wanted it free on 127.0.0.1, found process {pid} ({name}) "
+            "listening on "
             f"127.0.0.1:{port}; stop it (kill {pid}) and run again"
         )
     ]
@@ -122,7 +123,8 @@ def test_a_socket_path_may_be_too_long() -> None:
 
 def test_a_root_with_spaces_is_refused() -> None:
     assert faults(root="/my files") == [
-        "h: '/my files': wanted a path of letters, digits and ._/@+,:=~- without spaces; choose another folder"
+        "h: '/my files': wanted a path of letters, digits and ._/@+,:=~- without spaces; choose another "
+        "folder"
     ]
 
 

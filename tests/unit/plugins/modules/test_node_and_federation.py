@@ -23,14 +23,15 @@ print(json.dumps({"changed": changed, "data_id": "d1" if identity.exists() else 
 
 
 def says(folder: Path, name: str, *answers: tuple[int, Any, str]) -> str:
-    """Write a program that gives one answer after the other (exit code, output, errors), the last one again."""
+    """Write a program that gives one answer (exit code, output, errors) after the other, the last one again."""
     counter = folder / f"{name}.calls"
     return program(
         folder / name,
         f"import json, pathlib, sys\ncounter = pathlib.Path({str(counter)!r})\n"
         "calls = counter.read_text().splitlines() if counter.exists() else []\n"
         "counter.write_text('\\n'.join([*calls, json.dumps(sys.argv[1:])]))\n"
-        f"answers = {[(code, out if isinstance(out, str) else json.dumps(out), err) for code, out, err in answers]!r}\n"
+        "answers = "
+        f"{[(code, out if isinstance(out, str) else json.dumps(out), err) for code, out, err in answers]!r}\n"
         "code, out, err = answers[min(len(calls), len(answers) - 1)]\n"
         "print(out)\nprint(err, file=sys.stderr)\nsys.exit(code)\n",
     )

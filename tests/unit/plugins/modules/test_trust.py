@@ -302,6 +302,7 @@ def test_no_leaf_outlives_its_authority(world: World) -> None:
 def test_reasons_name_a_clock_that_is_behind(world: World) -> None:
     world.deploy()
     names = _x509.Names(SPEC["common_name"], frozenset(SPEC["dns"]), frozenset(SPEC["addresses"]))
-    wanted = _certificates.Wanted("federation", *(world.files[f"{name}_file"] for name in ("cert", "key", "ca")), names, world.pem())  # fmt: skip
+    files = [world.files[f"{name}_file"] for name in ("cert", "key", "ca")]
+    wanted = _certificates.Wanted("federation", *files, names, world.pem())
     [reason] = _certificates.reasons(wanted, _x509.now() - datetime.timedelta(days=1))
     assert reason.startswith("not valid before ")

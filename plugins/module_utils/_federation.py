@@ -89,9 +89,9 @@ def place(
 ) -> dict[str, Any]:
     """Return what every host is, and the members of the federation store.
 
-    ``groups`` are all groups of the inventory, ``group`` the one of all hosts of the deployment, ``addresses``
-    each host's own, ``sources`` further ones that its connections come from. The whole inventory counts, never
-    the hosts of the play. Fails with everything that is wrong.
+    ``groups`` are all groups of the inventory, ``group`` the one of all hosts of the deployment,
+    ``addresses`` each host's own, ``sources`` further ones that its connections come from. The whole
+    inventory counts, never the hosts of the play. Fails with everything that is wrong.
     """
     clusters = federation["clusters"]
     faults = [*_group_faults(clusters, groups, group), *_host_faults(clusters, groups, addresses, group)]

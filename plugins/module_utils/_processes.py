@@ -104,7 +104,7 @@ def listeners(ports: Iterable[int]) -> list[Listener]:
 
 
 def end(processes: Iterable[Process], instance: str, grace_seconds: float) -> list[Process]:
-    """End marked processes: TERM, wait at most ``grace_seconds`` for all, then KILL. Return the ended ones."""
+    """End marked processes: TERM, wait ``grace_seconds`` at most, then KILL. Return the ended ones."""
     ended = []
     waiting: dict[int, Process] = {}
     poll = select.poll()

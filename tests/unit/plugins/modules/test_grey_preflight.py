@@ -123,8 +123,10 @@ def test_a_socket_path_may_be_too_long() -> None:
 
 def test_a_root_with_spaces_is_refused() -> None:
     assert faults(root="/my files") == [
-        "h: '/my files': wanted a path of letters, digits and ._/@+,:=~- without spaces; choose another "
-        "folder"
+        (
+            "h: '/my files': wanted a path of letters, digits and ._/@+,:=~- without spaces; choose another "
+            "folder"
+        )
     ]
 
 

@@ -23,7 +23,7 @@ print(json.dumps({"changed": changed, "data_id": "d1" if identity.exists() else 
 
 
 def says(folder: Path, name: str, *answers: tuple[int, Any, str]) -> str:
-    """Write a program that gives one answer (exit code, output, errors) after the other, the last one again."""
+    """Write a program that gives one (code, output, errors) after the other, the last one again."""
     counter = folder / f"{name}.calls"
     return program(
         folder / name,

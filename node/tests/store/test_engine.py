@@ -195,6 +195,7 @@ async def test_get_many_reads_one_state(store: Store) -> None:
         while not stop:
             number += 1
             await store.commit([], [Write(key, b"%d" % number) for key in keys])
+            await asyncio.sleep(0)
 
     await store.commit([], [Write(key, b"0") for key in keys])
     task = asyncio.create_task(rewrite())
@@ -262,6 +263,20 @@ async def test_watches_lose_double_and_reorder_nothing(store: Store) -> None:
         revisions = [{change.revision for change in changes} for changes in found]
         assert revisions == [{revision} for revision in range(total - len(found) + 1, total + 1)]
         assert all(len(changes) == 2 for changes in found)
+
+
+async def test_a_watch_of_much_data_loses_nothing(store: Store) -> None:
+    """More than an engine hands over at once, in transactions of one and of many keys."""
+    sizes = [700_000, 10, 900_000, 900_000, 0, 700_000, 700_000, 10]
+    for number, size in enumerate(sizes):
+        await store.commit([], [Write(b"%d-%d" % (number, part), bytes(size // 4)) for part in range(4)])
+    for number in range(600):
+        await put(store, b"small", b"%d" % number)
+    found = await take(store, len(sizes) + 600, after=0)
+    assert [changes[0].revision for changes in found] == list(range(1, len(sizes) + 601))
+    assert [[len(change.value or b"") for change in changes] for changes in found[: len(sizes)]] == [
+        [size // 4] * 4 for size in sizes
+    ]
 
 
 async def test_a_closed_watch_holds_nothing_up(store: Store) -> None:

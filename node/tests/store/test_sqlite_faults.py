@@ -15,6 +15,7 @@ import pytest
 
 from grey.store.interface import CommitUncertain, DiskFull, Item, StoreDamaged, Write
 from grey.store.sqlite import SqliteStore
+from grey.store.sqlite_reader import get_changes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -239,3 +240,16 @@ async def check(store: SqliteStore, outcomes: dict[int, object]) -> None:
         elif isinstance(outcome, DiskFull):
             assert item is None
     await store.close()
+
+
+async def test_a_slow_watcher_costs_one_page_of_memory(store: SqliteStore) -> None:
+    for number in range(40):
+        await put(store, b"%d" % number, bytes(500_000))
+    upto = 0
+    while upto < 40:
+        after = upto
+        page = await store._read(lambda c: get_changes(c, b"", None, after))  # noqa: B023
+        size = sum(len(change.value or b"") for changes in page.transactions for change in changes)
+        assert size <= 2_000_000
+        assert page.upto == after + len(page.transactions) > after
+        upto = page.upto

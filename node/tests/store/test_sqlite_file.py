@@ -46,6 +46,13 @@ async def test_open_never_makes_a_store(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+async def test_nobody_else_can_read_the_data(path: Path) -> None:
+    store = await SqliteStore.create(path)
+    await store.commit([], [Write(b"a", b"1")])
+    assert {found.stat().st_mode & 0o777 for found in path.parent.iterdir()} == {0o600}
+    await store.close()
+
+
 async def test_create_refuses_an_existing_store(path: Path) -> None:
     await make(path)
     before = path.read_bytes()

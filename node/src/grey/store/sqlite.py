@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _READERS = 2
-_KEYS_ON_LOOP = 64
+_KEYS_ON_LOOP = 128
 _WRITER_CACHE_MIB = 16
 _READER_CACHE_MIB = 8
 

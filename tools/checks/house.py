@@ -21,7 +21,7 @@ ROOMS = ("daemon", "cli", "serve", "federation", "replicate", "data", "store", "
 # The contract that the rooms on both sides of it share.
 SHARED = ("grey.federation.interface",)
 # The library that users install with the node: it must stay usable without the node's inside.
-CLIENT_MAY = ("grey.client", "grey.link", "grey.config.model", "grey.record.position")
+CLIENT_MAY = ("grey.client", "grey.link", "grey.config.model", "grey.config.ctl", "grey.record.position")
 
 
 def main() -> int:

@@ -180,8 +180,8 @@ async def test_wrong_requests(node: Serving, method: str, path: str, message: st
         ("PATCH", "/v1/kv/a", 405, "bad_request"),
         ("POST", "/v1/kv", 405, "bad_request"),
         ("GET", "/v1/batch", 405, "bad_request"),
-        ("GET", "/", 404, "not_found"),
-        ("GET", "/v1/kvx", 404, "not_found"),
+        ("GET", "/", 404, "no_such_path"),
+        ("GET", "/v1/kvx", 404, "no_such_path"),
     ],
 )
 async def test_wrong_methods_and_paths(node: Serving, method: str, path: str, status: int, code: str) -> None:

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from grey.cli.errors import WRONG, CliError
 from grey.client import AsyncClient
 from grey.config import ctl
-from grey.config import federation as federation_file
 from grey.config.errors import BadValue, ConfigError
-from grey.config.model import Federation, TlsFiles
 from grey.config.units import duration
 from grey.link.tls import TlsError, check_time, inspect
 
@@ -29,12 +26,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 VARIABLE = "GREY_CTL_CONFIG"
 
 
-class Target(msgspec.Struct, frozen=True):
-    """A federation as its file describes it, the operator's certificate, and the name map."""
-
-    federation: Federation
-    tls: TlsFiles
-    names: dict[str, tuple[str, ...]]
+class Target(ctl.Access, frozen=True):
+    """A federation that a command is about."""
 
     def client(self, timeout_seconds: float) -> AsyncClient:
         """Return a client of the federation; call it inside the event loop and close it."""
@@ -82,25 +75,16 @@ def target_options(command: F) -> F:
 
 def find(config: str | None, name: str | None) -> Target:
     """Read grey-ctl's file and the federation file that it names. Raises CliError (exit 2)."""
-    path = _path(config)
     try:
-        known = ctl.load(path).federations
-        chosen, entry = _choose(known, name, path)
-        federation = federation_file.load(entry.federation_file)
+        found = ctl.access(_path(config), name)
     except ConfigError as error:
         first, *more = [str(fault) for fault in error.faults]
         raise CliError(first, code=WRONG, more=more) from None
-    if federation.name != chosen:
-        raise CliError(
-            f"{path}: the entry {chosen} points at {entry.federation_file}, which is of {federation.name}",
-            "name the entry like the federation",
-            code=WRONG,
-        )
     try:
-        check_time(entry.tls, inspect(entry.tls), time.time())
+        check_time(found.tls, inspect(found.tls), time.time())
     except TlsError as error:
         raise CliError(str(error), code=WRONG) from None
-    return Target(federation, entry.tls, entry.names)
+    return Target(found.federation, found.tls, found.names)
 
 
 def _path(config: str | None) -> Path:
@@ -113,20 +97,3 @@ def _path(config: str | None) -> Path:
             code=WRONG,
         )
     return path
-
-
-def _choose(
-    known: dict[str, ctl.CtlFederation], name: str | None, path: Path
-) -> tuple[str, ctl.CtlFederation]:
-    names = ", ".join(known) or "none"
-    if name is None:
-        if len(known) != 1:
-            raise CliError(
-                f"{path} names these federations: {names}", "choose with --federation NAME", code=WRONG
-            )
-        return next(iter(known.items()))
-    if name not in known:
-        raise CliError(
-            f"{path} has no federation {name}, it names: {names}", "check --federation", code=WRONG
-        )
-    return name, known[name]

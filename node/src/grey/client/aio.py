@@ -32,10 +32,12 @@ from grey.client.model import (
 )
 from grey.client.route import Router
 from grey.client.transport import Answer, Request, Transport
+from grey.config import ctl
 from grey.link.tls import TlsFiles, client_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from grey.config.model import Federation
@@ -117,6 +119,15 @@ class AsyncClient:
         """
         clusters, tls = of_federation(federation, tls, options)
         return cls(clusters, tls=tls, names=names, **options)
+
+    @classmethod
+    def from_config(cls, path: str | Path, federation: str | None = None, **options: Unpack[Options]) -> Self:
+        """Return a client of a federation that grey-ctl's file names; it may be left out if that names one.
+
+        Raises grey.config.errors.ConfigError.
+        """
+        found = ctl.access(path, federation)
+        return cls.from_federation(found.federation, tls=found.tls, names=found.names, **options)
 
     @property
     def primary(self) -> str | None:

@@ -13,10 +13,12 @@ from anyio.from_thread import start_blocking_portal
 
 from grey.client.aio import AsyncClient, Options, of_federation
 from grey.client.consistency import Consistency
+from grey.config import ctl
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from grey.client.model import (
@@ -68,6 +70,12 @@ class Client:
         """See ``AsyncClient.from_federation``."""
         clusters, tls = of_federation(federation, tls, options)
         return cls(clusters, tls=tls, names=names, **options)
+
+    @classmethod
+    def from_config(cls, path: str | Path, federation: str | None = None, **options: Unpack[Options]) -> Self:
+        """See ``AsyncClient.from_config``."""
+        found = ctl.access(path, federation)
+        return cls.from_federation(found.federation, tls=found.tls, names=found.names, **options)
 
     @property
     def primary(self) -> str | None:

@@ -58,7 +58,7 @@ def bad_request(message: str, hint: str = _DOCS) -> ApiError:
 
 def no_route(method: str, path: str) -> ApiError:
     """Nothing answers on this path."""
-    return ApiError(404, "not_found", f"nothing answers {method} {path}", _DOCS)
+    return ApiError(404, "no_such_path", f"nothing answers {method} {path}", _DOCS)
 
 
 def method_not_allowed(method: str, path: str, allowed: str) -> ApiError:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, tail, write_atomically
@@ -121,15 +122,12 @@ def broken(stamp: dict[str, str]) -> str:
 
 def digests() -> dict[str, str]:
     """Return the digest of what each set is made from, and of what the node's installation is made from."""
-    inputs = {name: [ROOT / "requirements" / f"{name}.txt"] for name in SETS}
-    inputs["node"] = [ROOT / "node" / "pyproject.toml"]
-    result = {}
-    for name, paths in inputs.items():
-        hasher = hashlib.sha256(FORMAT)
-        for path in paths:
-            hasher.update(path.read_bytes())
-        result[name] = hasher.hexdigest()
-    return result
+    project = tomllib.loads((ROOT / "node" / "pyproject.toml").read_text(encoding="utf-8"))
+    installed = {name: project.get(name) for name in ("build-system", "project")}
+    installed["hatch"] = project.get("tool", {}).get("hatch")
+    inputs = {name: (ROOT / "requirements" / f"{name}.txt").read_bytes() for name in SETS}
+    inputs["node"] = json.dumps(installed, sort_keys=True).encode()
+    return {name: hashlib.sha256(FORMAT + content).hexdigest() for name, content in inputs.items()}
 
 
 def python_version() -> str:

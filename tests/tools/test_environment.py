@@ -85,7 +85,10 @@ def test_a_finished_environment_is_left_alone(venv: Path) -> None:
 def test_a_changed_lock_or_project_file_is_noticed(venv: Path) -> None:
     (environment.ROOT / "requirements" / "dev.txt").write_text("a==2")
     assert environment.up_to_date("demo"), "the developer's lock is none of the demo's business"
-    (environment.ROOT / "node" / "pyproject.toml").write_text("[project]")
+    project = environment.ROOT / "node" / "pyproject.toml"
+    project.write_text("[tool.ruff]")
+    assert environment.up_to_date("demo"), "how the node is checked is not how it is installed"
+    project.write_text("[project]")
     assert not environment.up_to_date("demo")
 
 

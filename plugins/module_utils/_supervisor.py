@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _processes
 from ansible_collections.grey.distributed.plugins.module_utils import _supervisor_conf as conf
@@ -22,8 +22,10 @@ from ansible_collections.grey.distributed.plugins.module_utils._supervisor_rpc i
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+Condition = Literal["down", "outdated", "current"]
 
 _POLL_SECONDS = 0.05
 _SHUTDOWN_SECONDS = 60.0
@@ -37,6 +39,27 @@ class Live:
 
     pid: int
     digest: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to start or restart now, what is left for later, and whether supervisord itself starts anew."""
+
+    stale: frozenset[str]
+    deferred: frozenset[str]
+    anew: bool
+
+
+def decide(conditions: Mapping[str, Condition], *, anew: bool, defer: bool) -> Plan:
+    """Decide what happens to programs. ``anew``: supervisord runs with an older configuration.
+
+    ``defer``: what runs is left alone, supervisord too, because starting that anew stops every program.
+    """
+    down = {name for name, condition in conditions.items() if condition == "down"}
+    affected = {name for name, condition in conditions.items() if condition == "outdated" or anew} - down
+    if defer:
+        return Plan(frozenset(down), frozenset(affected), anew=False)
+    return Plan(frozenset(down | affected), frozenset(), anew)
 
 
 class Supervisor:
@@ -63,43 +86,25 @@ class Supervisor:
         ``defer_restarts``: start what is down, but only name what runs with an older configuration.
         """
         own_file = conf.supervisor_file(self._layout)
-        files = {program.name: conf.program_file(self._layout, program) for program in programs}
+        files = {item.name: conf.program_file(self._layout, item) for item in programs}
         live = self._live()
         ended = self._end_orphans(live)
         states = self._client.programs() if live is not None else {}
-        down = [item for item in programs if not self._runs(states.get(item.name))]
-        outdated = [
-            item
-            for item in programs
-            if item not in down
-            and (
-                not self._current(states[item.name], conf.written_digest(files[item.name]))
-                or (self._check and inputs_changed)
-            )
-        ]
-        anew = live is not None and live.digest != conf.digest(own_file.content)
-        if defer_restarts and (anew or outdated):
-            deferred = sorted(
-                {item.name for item in (programs if anew else outdated)} - {item.name for item in down}
-            )
-        else:
-            deferred = []
-        if deferred:
-            anew = False
-        touched = [item for item in programs if item.name not in deferred]
-        stale = touched if anew else [item for item in touched if item in down or item in outdated]
-        if anew and live is not None:
+        plan = decide(
+            {
+                item.name: self._condition(states.get(item.name), files[item.name], inputs_changed)
+                for item in programs
+            },
+            anew=live is not None and live.digest != conf.digest(own_file.content),
+            defer=defer_restarts and any(map(_runs, states.values())),
+        )
+        if plan.anew and live is not None:
             self._note("supervisord", f"running, configuration {live.digest}", "to be started anew")
             self._shut_down(live)
             live = None
-        self._write(
-            [_files.Folder(str(self._layout.programs_dir), 0o700)],
-            [
-                *([] if deferred else [own_file]),
-                *(file for item in touched for file in item.files),
-                *(files[item.name] for item in touched),
-            ],
-        )
+        touched = [item for item in programs if item.name not in plan.deferred]
+        self._write(own_file if not plan.deferred else None, touched, files)
+        stale = [item for item in programs if item.name in plan.stale]
         for item in stale:
             self._note(item.name, _shown(states.get(item.name)), "running with the present configuration")
         if live is None:
@@ -112,7 +117,7 @@ class Supervisor:
             states = self._client.programs()
         self._outcome.result = {
             "orphans_ended": ended,
-            "deferred": deferred,
+            "deferred": sorted(plan.deferred),
             "programs": {
                 item.name: {
                     "state": states[item.name].state if item.name in states else "ABSENT",
@@ -173,14 +178,24 @@ class Supervisor:
     def _leavings(self) -> list[Path]:
         return [self._layout.socket, self._layout.pid_file]
 
-    def _write(self, folders: Sequence[_files.Folder], files: Sequence[_files.File]) -> None:
-        for folder in folders:
-            self._outcome.add(_files.ensure_folder(folder, check=self._check))
-        for file in files:
+    def _write(
+        self,
+        own_file: _files.File | None,
+        programs: Sequence[conf.Program],
+        files: Mapping[str, _files.File],
+    ) -> None:
+        folder = _files.Folder(str(self._layout.programs_dir), 0o700)
+        self._outcome.add(_files.ensure_folder(folder, check=self._check))
+        inputs = [file for item in programs for file in item.files]
+        for file in [*([own_file] if own_file else []), *inputs, *(files[item.name] for item in programs)]:
             self._outcome.add(_files.ensure_file(file, check=self._check))
 
-    def _runs(self, state: ProgramState | None) -> bool:
-        return state is not None and state.state in ("RUNNING", "STARTING") and bool(state.pid)
+    def _condition(self, state: ProgramState | None, file: _files.File, inputs_changed: bool) -> Condition:
+        if state is None or not _runs(state):
+            return "down"
+        if (self._check and inputs_changed) or not self._current(state, conf.written_digest(file)):
+            return "outdated"
+        return "current"
 
     def _current(self, state: ProgramState, digest: str) -> bool:
         return (_processes.environment(state.pid) or {}).get(conf.PROGRAM_DIGEST) == digest
@@ -290,6 +305,10 @@ class Supervisor:
 
     def _note(self, subject: str, before: str, after: str) -> None:
         self._outcome.add(Change(subject, before, after))
+
+
+def _runs(state: ProgramState) -> bool:
+    return state.state in ("RUNNING", "STARTING") and bool(state.pid)
 
 
 def _shown(state: ProgramState | None) -> str:

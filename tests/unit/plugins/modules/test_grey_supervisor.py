@@ -140,6 +140,18 @@ def test_restarts_can_be_left_to_the_play(host: Host) -> None:
     assert restarted["programs"]["a"]["pid"] != before["programs"]["a"]["pid"]
 
 
+def test_a_supervisord_with_an_older_configuration_is_started_anew(host: Host) -> None:
+    passes("grey_supervisor", host.args("a"))
+    old = host.pids()
+    (host.root / "log2").mkdir()
+    changed = host.args("a", log_dir=f"{host.root}/log2")
+    assert passes("grey_supervisor", {**changed, "defer_restarts": True})["deferred"] == ["a"]
+    assert host.pids() == old
+    assert passes("grey_supervisor", changed)["changed"]
+    assert host.pids()["supervisord"] != old["supervisord"]
+    assert not passes("grey_supervisor", changed)["changed"]
+
+
 def test_another_program_joins_and_leaves(host: Host) -> None:
     first = passes("grey_supervisor", host.args("a"))["programs"]["a"]["pid"]
     assert passes("grey_supervisor", host.args("b"))["changed"]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _x509
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError
-from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Iterator, Mapping, Sequence
 
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 _FOLDER_MODE = 0o700
 _KEY_MODE = 0o600
@@ -215,8 +215,6 @@ def _sign_one(
             "ending at "
             f"{authority.certificate.not_valid_after_utc:%Y-%m-%d}; roll the authority over first"
         )
-    holder = parsed.public_key()
-    if not isinstance(holder, ec.EllipticCurvePublicKey):
-        raise GreyError(f"{where}: wanted a P-256 key, found another kind")
+    holder = _x509.holder_key(parsed)
     leaf = _x509.make_leaf(authority.certificate, authority.key, holder, allowed.names, life, server=True)
     return _x509.certificate_to_pem(leaf)

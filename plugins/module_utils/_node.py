@@ -113,10 +113,17 @@ class Control:
             "json",
             timeout_seconds=wait_seconds + _ASK_SECONDS,
         )
-        if answer.code != 0:
+        if answer.code != 0 and not answer.output.strip():
             raise self._failed("verify", answer)
-        said = answer.json()
-        return list(said["clusters"] if isinstance(said, dict) else said)
+        rows: list[dict[str, Any]] = list(_object(answer)["clusters"])
+        behind = [f"{row['name']}: {row['problem']}" for row in rows if not row["ok"]]
+        if answer.code != 0 or behind:
+            raise GreyError(
+                f"federation {self._federation}: wanted a write through the primary seen by every cluster within "
+                f"{wait_seconds:g} s, found: {'; '.join(behind) or answer.said()}",
+                clusters=rows,
+            )
+        return rows
 
     def _run(self, verb: str, *arguments: str, timeout_seconds: float = _ASK_SECONDS) -> Answer:
         return run(

@@ -6,15 +6,23 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    MISSING = ""
+except ImportError:
+    MISSING = traceback.format_exc()
+
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +110,14 @@ def parse_request(pem: str) -> x509.CertificateSigningRequest:
     if not _is_p256(parsed.public_key()):
         raise GreyError("wanted a request for a P-256 key, found another kind of key")
     return parsed
+
+
+def holder_key(parsed: x509.CertificateSigningRequest) -> ec.EllipticCurvePublicKey:
+    """Return the public key of a checked request."""
+    key = parsed.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise GreyError("wanted a P-256 key, found another kind")
+    return key
 
 
 def names_of(holder: x509.Certificate | x509.CertificateSigningRequest) -> Names:

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Ansible module: the controller's certificate authorities."""
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ certificates:
 import datetime
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.grey.distributed.plugins.module_utils import _authority, _x509
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 
@@ -203,6 +204,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if _x509.MISSING:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=_x509.MISSING)
     finish(module, work)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Ansible module: a host's keys and certificates."""
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ installed:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _x509
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 
@@ -168,6 +169,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if _x509.MISSING:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=_x509.MISSING)
     finish(module, work)
 
 

@@ -166,9 +166,21 @@ def test_verify_writes_nothing_in_check_mode(tmp_path: Path) -> None:
     assert calls(tmp_path, "grey-ctl") == []
 
 
-def test_verify_fails_when_a_cluster_does_not_show_the_write(tmp_path: Path) -> None:
-    args = control(tmp_path, (1, "", "gcp-west did not show it"))
-    assert fails("grey_federation_verify", args).endswith("wanted exit 0, found 1: gcp-west did not show it")
+def test_verify_names_the_clusters_that_did_not_show_the_write(tmp_path: Path) -> None:
+    rows = [
+        {"name": "a", "ok": True, "milliseconds": 12.5, "problem": None},
+        {"name": "b", "ok": False, "milliseconds": None, "problem": "connection refused"},
+    ]
+    args = control(tmp_path, (1, {"ok": False, "clusters": rows}, "grey-ctl: see status"))
+    assert fails("grey_federation_verify", args) == (
+        "federation global-grey: wanted a write through the primary seen by every cluster within 30 s, "
+        "found: b: connection refused"
+    )
+
+
+def test_verify_passes_on_why_nobody_was_asked(tmp_path: Path) -> None:
+    args = control(tmp_path, (4, "", "nobody answered"))
+    assert fails("grey_federation_verify", args).endswith("wanted exit 0, found 4: nobody answered")
 
 
 @pytest.mark.parametrize("module", ["grey_federation_info", "grey_federation_verify"])

@@ -177,7 +177,8 @@ class Writer:
         head = _Head(parse_position(item), None if item is None else item.value)
         if head.position.epoch > epoch:
             raise DeadlinePassed
-        if item is not None and self._head is None:
+        if item is not None and head != self._head:
+            # Somebody else wrote it: another process before, a follower, or a commit that came late.
             await self._prime_clock(item.revision)
         self._head = head
         return head, found

@@ -232,18 +232,6 @@ async def test_what_is_not_http_gets_the_same_form(node: Serving) -> None:
     writer.close()
 
 
-async def test_a_client_that_goes_away_is_no_fault(node: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", node.port)
-    writer.write(b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
-    await writer.drain()
-    writer.close()
-    async with asyncio.timeout(5):
-        while b'result="client_gone"' not in node.metrics.text(_figures()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert (await node.ask("GET", "/v1/kv/a")).status == 404
-    assert not caplog.records
-
-
 async def test_compressed_bodies_are_refused(node: Serving) -> None:
     answer = await node.ask("PUT", "/v1/kv/a", data=b"x", headers={"Content-Encoding": "gzip"})
     assert answer.error["message"] == "Content-Encoding is not supported: send the bytes as they are"

@@ -159,6 +159,18 @@ async def test_too_many_at_once_are_shed(node: Serving, monkeypatch: pytest.Monk
     assert (await node.ask("GET", "/v1/kv/a")).status == 404
 
 
+async def test_a_client_that_goes_away_is_no_fault(node: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(5):
+        while b'result="client_gone"' not in node.metrics.text(_figures()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await node.ask("GET", "/v1/kv/a")).status == 404
+    assert not caplog.records
+
+
 async def test_operations_are_counted(node: Serving) -> None:
     await node.ask("PUT", "/v1/kv/a", data=b"1")
     await node.ask("GET", "/v1/kv/a")

@@ -119,7 +119,7 @@ class Control:
         behind = [f"{row['name']}: {row['problem']}" for row in rows if not row["ok"]]
         if answer.code != 0 or behind:
             raise GreyError(
-                f"federation {self._federation}: wanted a write through the primary seen by every cluster within "
+                f"federation {self._federation}: wanted a write seen by every cluster within "
                 f"{wait_seconds:g} s, found: {'; '.join(behind) or answer.said()}",
                 clusters=rows,
             )

@@ -173,7 +173,7 @@ def test_verify_names_the_clusters_that_did_not_show_the_write(tmp_path: Path) -
     ]
     args = control(tmp_path, (1, {"ok": False, "clusters": rows}, "grey-ctl: see status"))
     assert fails("grey_federation_verify", args) == (
-        "federation global-grey: wanted a write through the primary seen by every cluster within 30 s, "
+        "federation global-grey: wanted a write seen by every cluster within 30 s, "
         "found: b: connection refused"
     )
 

@@ -311,8 +311,8 @@ async def test_diverged_data_is_never_overwritten() -> None:
     assert it.time() - started >= STOPPED_SECONDS
     assert it.follower.problem() == (
         "following aws: aws does not have the records that this cluster holds up to 1.2: "
-        "gcp stands at 1.2: that is not part of the history. Nothing here is overwritten; this cluster has to "
-        "rejoin"
+        "gcp stands at 1.2: that is not part of the history. Nothing here is overwritten; this cluster has "
+        "to rejoin"
     )
     assert store.items(b"", b"\xff") == before
 

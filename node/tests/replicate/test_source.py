@@ -206,6 +206,24 @@ async def test_no_answer_without_a_fence() -> None:
 
 
 @virtual
+async def test_no_answer_when_the_fence_falls_while_the_head_is_read() -> None:
+    it = Fixture()
+    end = await it.open()
+    await get(end)
+    plain = it.store.get
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        it.role.refusal = DeadlinePassed()
+        return await plain(*arguments, **options)
+
+    it.store.get = slow  # type: ignore[method-assign]
+    await say(end, wire.Probe(1))
+    refused = await get(end)
+    assert isinstance(refused, wire.Refused)
+    assert refused.code == "not_primary"
+
+
+@virtual
 async def test_an_idle_stream_ends_when_the_role_moves_or_the_epoch_grows() -> None:
     for holder, epoch in (("gcp", 2), ("aws", 2)):
         it = Fixture()

@@ -31,6 +31,7 @@ class Program:
     stop_seconds: int
     depends_on: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def program_file(layout: Layout, program: Program) -> File:
     """Render a program's file. The digest in it makes supervisord see every change that matters."""
     if not re.fullmatch(r"[a-z][a-z0-9-]*", program.name):
         raise GreyError(f"programs: wanted a name of small letters, digits and -, found {program.name!r}")
-    for word in program.command:
+    for word in (*program.command, *(value for _name, value in program.environment)):
         _plain(word)
     # startretries: a program that cannot start is tried again forever, each time a second later than before.
     body = f"""\
@@ -125,7 +126,12 @@ stdout_logfile = {_value(str(layout.log_file(program.name)))}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 5
 """
-    environment = f'{MARKER}="{_value(layout.instance)}",{PROGRAM_DIGEST}="{_program_digest(body, program)}"'
+    variables = [
+        (MARKER, layout.instance),
+        (PROGRAM_DIGEST, _program_digest(body, program)),
+        *program.environment,
+    ]
+    environment = ",".join(f'{name}="{_value(value)}"' for name, value in variables)
     return File(
         str(layout.programs_dir / f"{program.name}.conf"), f"{body}environment = {environment}\n", 0o600
     )
@@ -133,7 +139,7 @@ stdout_logfile_backups = 5
 
 def _program_digest(body: str, program: Program) -> str:
     own = "".join(f"\0{file.path}\0{file.content}" for file in program.files)
-    return digest(body + own, program.depends_on)
+    return digest(f"{body}{own}{program.environment or ''}", program.depends_on)
 
 
 def digest(text: str, paths: tuple[str, ...] = ()) -> str:

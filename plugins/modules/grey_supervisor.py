@@ -74,6 +74,10 @@ options:
         type: list
         elements: path
         default: []
+      environment:
+        description: Further variables of its environment.
+        type: dict
+        default: {}
       files:
         description: Its own configuration, written with mode 0644 before it is started. A change restarts it.
         type: list
@@ -174,6 +178,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             item["stop_seconds"],
             tuple(item["depends_on"]),
             tuple(File(file["path"], file["content"], 0o644) for file in item["files"]),
+            tuple(sorted((name, str(value)) for name, value in item["environment"].items())),
         )
         for item in params["programs"]
     ]
@@ -211,6 +216,7 @@ def main() -> None:
                     "priority": {"type": "int", "default": 100},
                     "stop_seconds": {"type": "int", "default": 20},
                     "depends_on": {"type": "list", "elements": "path", "default": []},
+                    "environment": {"type": "dict", "default": {}},
                     "files": {
                         "type": "list",
                         "elements": "dict",

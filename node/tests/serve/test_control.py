@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 from support.model_federation import federation
 from support.pki import Authority
@@ -91,6 +92,8 @@ class EchoSource:
         self.ended.set()
 
     async def snapshot_page(self, after: bytes | None) -> wire.SnapshotPage:
+        if after == b"bad":
+            raise wire.ProtocolError("wanted the token of a page of a full copy, found b'bad'")
         if after == b"refuse":
             raise wire.SourceRefused(wire.Refused("not_primary", "the primary is elsewhere"))
         items = [(after or b"first", b"value")]
@@ -98,13 +101,17 @@ class EchoSource:
 
 
 class Control:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, allowed: tuple[str, ...] = ()) -> None:
+        model = federation()
+        if allowed:
+            security = msgspec.structs.replace(model.security, allowed_clusters=allowed)
+            model = msgspec.structs.replace(model, security=security)
         self.authority = Authority()
         self.folder = folder
         self.store = FakeStore()
         self.source = EchoSource()
         view = NodeView(
-            federation(),
+            model,
             cluster="aws-east",
             node="aws-east-1",
             role=FakeRole(),
@@ -139,15 +146,22 @@ class Control:
             return Answer(response.status, await response.read(), response.headers)
 
 
-@pytest.fixture
-async def control(tmp_path: Path) -> AsyncIterator[Control]:
-    control = Control(tmp_path)
+@asynccontextmanager
+async def serving(control: Control) -> AsyncIterator[Control]:
     context = server_context(control.cluster("aws-east"), mutual=True, node_to_node=True)
     sites = Sites(grace_seconds=1.0)
     control.port = await sites.start(Site("listen.control", "127.0.0.1", 0, control.door, context))
-    yield control
-    await control.api.close_streams()
-    await sites.stop()
+    try:
+        yield control
+    finally:
+        await control.api.close_streams()
+        await sites.stop()
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[Control]:
+    async with serving(Control(tmp_path)) as control:
+        yield control
 
 
 async def test_who_is_admitted(control: Control) -> None:
@@ -213,6 +227,18 @@ async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:
     assert (await control.ask(files, "PUT", path, data=b"x" * 20_000)).status == 413
 
 
+async def test_a_name_that_is_no_cluster_reports_for_nobody(tmp_path: Path) -> None:
+    """allowed_clusters may admit names that are no cluster's; the empty name must not become theirs."""
+    async with serving(Control(tmp_path, allowed=("*.grey.internal",))) as control:
+        stranger = control.certificate("stranger", "stranger.grey.internal")
+        assert (await control.ask(stranger, "GET", "/v1/federation/status")).status == 200
+        for name in ("", "stranger", "gcp-west"):
+            body = json.dumps({**REPORT, "cluster": name})
+            refused = await control.ask(stranger, "PUT", f"/v1/federation/members/{name}", data=body)
+            assert (refused.status, refused.error["code"]) == (403, "forbidden")
+        assert control.store.records == {}
+
+
 async def test_a_stream_both_ways(control: Control) -> None:
     path = "/v1/replication/stream?from=1.7"
     async with control.session(control.cluster("gcp-west")) as session:
@@ -263,3 +289,6 @@ async def test_pages_of_a_full_copy(control: Control) -> None:
     refused = await control.ask(files, "GET", "/v1/replication/snapshot?after=refuse")
     with pytest.raises(wire.SourceRefused, match="the primary is elsewhere"):
         wire.decode_page(refused.body)
+    bad = await control.ask(files, "GET", "/v1/replication/snapshot?after=bad")
+    assert (bad.status, bad.error["code"]) == (400, "bad_request")
+    assert "the token of a page" in bad.error["message"]

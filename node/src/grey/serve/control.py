@@ -47,7 +47,10 @@ class Admission:
         self._patterns = NamePatterns(federation.security.allowed_clusters or self._identities)
 
     def cluster(self, names: PeerNames) -> str | None:
-        """Return the cluster whose certificate this is, None for the operator's; raises ApiError (403)."""
+        """Return the cluster whose certificate this is, None for the operator's, "" for no cluster's.
+
+        Raises ApiError (403) when nobody admits it.
+        """
         if names.common_name == OPERATOR:
             return None
         admitted = [name for name in names.dns if self._patterns.match(name)]
@@ -126,7 +129,8 @@ class ControlApi:
         return http.json_response({report.cluster: report for report in reports})
 
     async def _put_member(self, request: web.BaseRequest, name: str, cluster: str | None) -> web.Response:
-        if cluster != name:
+        # A name that allowed_clusters admits without being a cluster's is the empty one: it reports for nobody.
+        if not cluster or cluster != name:
             raise errors.forbidden(f"only {name}'s own certificate may report for {name}")
         body = await http.read_body(request, MAX_REPORT_BYTES, "the report")
         try:
@@ -166,10 +170,12 @@ class ControlApi:
         _require_cluster(cluster)
         after = http.query(query, ("after",)).get("after")
         try:
-            page = wire.encode(await self._source.snapshot_page(after))
+            page: wire.SnapshotPage | wire.Refused = await self._source.snapshot_page(after)
+        except wire.ProtocolError as error:
+            raise errors.bad_request(f"the parameter after: {error}") from error
         except wire.SourceRefused as refused:
-            page = wire.encode(refused.refused)
-        return web.Response(body=page, headers={"Content-Type": "application/vnd.msgpack"})
+            page = refused.refused
+        return web.Response(body=wire.encode(page), headers={"Content-Type": "application/vnd.msgpack"})
 
 
 def _only(method: str, request: web.BaseRequest, path: str) -> None:

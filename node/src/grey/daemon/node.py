@@ -15,6 +15,7 @@ from grey.daemon.certificate import CertificateWatch
 from grey.daemon.init import StateRefused, open_data
 from grey.daemon.peers import Peers
 from grey.daemon.pulse import Pulse
+from grey.daemon.retention import lowest_needed
 from grey.daemon.voters import VoterCount, federation_store
 from grey.data.history import History
 from grey.data.housekeeping import Housekeeping
@@ -117,6 +118,7 @@ class _Rooms:
             max_clock_offset_seconds=federation.max_clock_offset_seconds,
             monotonic=boottime_seconds,
         )
+        promotable = [each.name for each in federation.clusters if not each.read_only]
         source = Source(
             store,
             history,
@@ -124,11 +126,20 @@ class _Rooms:
             cluster=cluster,
             batch_size=federation.replication.batch_size,
             interval_seconds=federation.replication.interval_seconds,
-            promotable=[each.name for each in federation.clusters if not each.read_only],
+            promotable=promotable,
             monotonic=boottime_seconds,
         )
         self._writer = Writer(store, self._keeper, cluster=cluster, clock=clock)
-        self._housekeeping = Housekeeping(store, history, confirmed=source.confirmed)
+        self._housekeeping = Housekeeping(
+            store,
+            history,
+            confirmed=lambda: lowest_needed(
+                self._view.role_name(),
+                promotable=promotable,
+                streams=source.confirmed(),
+                reported=self._members.reported(),
+            ),
+        )
         self._view = NodeView(
             federation, cluster=cluster, node=node, role=self._keeper, replication=self._follower
         )

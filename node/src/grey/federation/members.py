@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from grey.config.model import Federation
+    from grey.record.position import Position
 
 _log = logging.getLogger(__name__)
 
@@ -78,11 +79,25 @@ class Members:
         self._sleep = sleep
         self._counter = int(wall() * 1000)  # so that a restart goes on above what was reported before
         self._seen: dict[str, _Seen] = {}
+        self._was_read = False
         self._problem: str | None = None
 
     def observed(self) -> Mapping[str, Observed]:
         """Return every cluster of the federation file as seen from here, the own one by its own word."""
         return {name: self._observe(name) for name in self._names}
+
+    def reported(self) -> Mapping[str, Position] | None:
+        """Return where every other cluster stood at its newest report; None before the first reading.
+
+        A cluster that never reported is not in it; one that is offline is.
+        """
+        if not self._was_read:
+            return None
+        return {
+            name: seen.report.position
+            for name, seen in self._seen.items()
+            if name != self._cluster and name in self._names
+        }
 
     def problem(self) -> str | None:
         """Return why the reports cannot be exchanged now, None when they can."""
@@ -121,6 +136,7 @@ class Members:
                 self._seen[report.cluster] = _Seen(report, now - age)
             elif before.report.counter != report.counter:
                 self._seen[report.cluster] = _Seen(report, now)
+        self._was_read = True
 
     async def _publish(self) -> None:
         self._counter += 1

@@ -129,7 +129,7 @@ class ControlApi:
         return http.json_response({report.cluster: report for report in reports})
 
     async def _put_member(self, request: web.BaseRequest, name: str, cluster: str | None) -> web.Response:
-        # A name that allowed_clusters admits without being a cluster's is the empty one: it reports for nobody.
+        # A name that is admitted without being a cluster's is the empty one: it reports for nobody.
         if not cluster or cluster != name:
             raise errors.forbidden(f"only {name}'s own certificate may report for {name}")
         body = await http.read_body(request, MAX_REPORT_BYTES, "the report")

@@ -119,7 +119,10 @@ def test_which_federation(site: Site) -> None:
     config = str(site.config)
     assert run("kv", "get", "k", "--config", config, "--federation", "mars") == (
         "",
-        f"grey-ctl: {config}: it has no federation mars, it names: global-grey; check the federation's name\n",
+        (
+            f"grey-ctl: {config}: it has no federation mars, it names: global-grey; "
+            "check the federation's name\n"
+        ),
         2,
     )
     text = site.config.read_text(encoding="utf-8")
@@ -127,7 +130,10 @@ def test_which_federation(site: Site) -> None:
     site.config.write_text(text + entry.replace("global-grey", "another"), encoding="utf-8")
     assert run("kv", "get", "k", "--config", config) == (
         "",
-        f"grey-ctl: {config}: it names these federations: global-grey, another; choose one by its name, with --federation\n",
+        (
+            f"grey-ctl: {config}: it names these federations: global-grey, another; "
+            "choose one by its name, with --federation\n"
+        ),
         2,
     )
     assert run("kv", "get", "k", "--config", config, "--federation", "another") == (

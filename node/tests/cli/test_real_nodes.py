@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,7 +58,12 @@ def run(federation: RunningFederation, *args: str) -> Result:
 
 
 def use_all_of_it(federation: RunningFederation) -> None:
+    until = time.monotonic() + 15
     done = run(federation, "federation", "status", "--federation", "test")
+    # A node that has just started has not heard of every voter and replica yet.
+    while (done.stdout.count("● Replica") < 2 or "3 of 3" not in done.stdout) and time.monotonic() < until:
+        time.sleep(0.1)
+        done = run(federation, "federation", "status", "--federation", "test")
     assert done.exit_code == 0, done.output
     assert "│ aws-east      │ ● Primary  │ -            │" in done.stdout
     assert "│ edge-chicago  │ ● Replica  │" in done.stdout

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process that holds the role on a real store: prints ``BOOTTIME EPOCH`` or ``BOOTTIME -`` all the time.
+"""A process that holds the role on a real store: prints ``BOOTTIME EPOCH DEADLINE`` all the time.
+
+The epoch is ``-`` while it may not write. BOOTTIME is from before the question, DEADLINE from after it.
 
 Arguments: detection time in seconds, certificate, key, bundle, endpoints.
 """
@@ -40,11 +42,13 @@ async def main(detection: str, cert: str, key: str, bundle: str, *endpoints: str
     )
     task = asyncio.create_task(keeper.run())
     while not task.done():
+        asked_at = boottime_seconds()
         try:
             said = str(keeper.epoch())
         except WriteRefused:
             said = "-"
-        print(f"{boottime_seconds():.6f} {said}", flush=True)  # noqa: T201
+        deadline = boottime_seconds() + keeper.remaining_seconds()
+        print(f"{asked_at:.6f} {said} {deadline:.6f}", flush=True)  # noqa: T201
         await asyncio.sleep(0.005)
     task.result()
 

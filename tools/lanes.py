@@ -61,7 +61,8 @@ def lanes() -> dict[str, Lane]:
     known = [
         Lane("demo", [*PYTEST, "tests/demo"]),
         Lane("sanity", [sys.executable, "tools/sanity.py"]),
-        Lane("node", [*PYTEST, "-m", "not mutants"], ROOT / "node"),
+        # Most of its time is waiting for real processes: two workers, the tests of one file in order.
+        Lane("node", [*PYTEST, "-m", "not mutants", "-n", "2", "--dist", "loadfile"], ROOT / "node"),
         Lane("lint", [sys.executable, "tools/lint.py"]),
         Lane("collection", [*PYTEST, "tests/unit"]),
         Lane("tools", [*PYTEST, "tests/tools"]),

@@ -190,6 +190,7 @@ def test_a_fault_of_our_own_is_a_line_too(site: Site, monkeypatch: pytest.Monkey
 def test_colours_only_on_a_terminal_that_wants_them(
     site: Site, options: list[str], env: dict[str, str], coloured: bool
 ) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     ours, theirs = pty.openpty()
     try:
         subprocess.run(

@@ -197,7 +197,7 @@ def test_colours_only_on_a_terminal_that_wants_them(
             [GREY_CTL, "federation", "status", "--config", str(site.config), *options],
             stdout=theirs,
             check=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "60", "LANG": "C.UTF-8", **env},
+            env={**inherited, "TERM": "xterm-256color", "COLUMNS": "60", "LANG": "C.UTF-8", **env},
         )
         shown = os.read(ours, 10_000).decode()
     finally:

@@ -305,6 +305,40 @@ async def test_a_full_disk(federation: RunningFederation) -> None:
     await federation.ready()
 
 
+async def test_an_older_copy_of_the_primary_s_data_is_refused(federation: RunningFederation) -> None:
+    """It would give the positions of lost records to new ones, and replicas would mix two histories."""
+    node = federation.primary
+    older, newest = node.folder / "older", node.folder / "newest"
+    await asyncio.to_thread(node.stop)
+    shutil.copytree(node.data_dir, older)
+    node.start()
+    await federation.ready()
+    put = await federation.kv("PUT", node, b"rollback", data=b"acknowledged")
+    replica = federation.nodes["gcp-west"]
+
+    async def arrived() -> bool:
+        return (await federation.kv("GET", replica, b"rollback")).status == 200
+
+    await federation.until(arrived, 10, "the record on the replica")
+    await asyncio.to_thread(node.stop)
+    node.data_dir.rename(newest)
+    shutil.copytree(older, node.data_dir)
+    node.start()
+
+    async def refused() -> bool:
+        problem = (await federation.health(node, "/ready")).json["problem"]
+        return f"wrote records up to {put.json['position']}" in (problem or "")
+
+    await federation.until(refused, 10, "the older data is refused")
+    assert (await federation.kv("PUT", node, b"rollback", data=b"other")).status == 503
+    node.kill()
+    shutil.rmtree(node.data_dir)
+    newest.rename(node.data_dir)
+    node.start()
+    await federation.ready()
+    assert (await federation.kv("GET", node, b"rollback")).body == b"acknowledged"
+
+
 async def test_replaced_data_is_refused(federation: RunningFederation) -> None:
     """Runs last: the replica stays refused."""
     replica = federation.nodes["gcp-west"]

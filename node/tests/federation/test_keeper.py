@@ -297,3 +297,42 @@ async def test_run_renews_well_within_a_third_of_the_detection_time() -> None:
 
 def test_the_clock_is_boottime() -> None:
     assert boottime_seconds() > 0
+
+
+@pytest.mark.parametrize(
+    ("cluster", "position", "refused"),
+    [
+        ("gcp-west", Position(1, 43), True),
+        ("gcp-west", Position(1, 42), False),
+        ("gcp-west", Position(2, 1), False),  # of another epoch: not this history's to tell
+        ("aws-east", Position(1, 43), False),  # the own word is in the role record
+        ("stranger", Position(1, 43), False),
+    ],
+)
+async def test_data_behind_what_a_replica_took_over_is_refused(
+    cluster: str, position: Position, *, refused: bool
+) -> None:
+    """A folder that was restored, or lost its end, must not give positions a second time."""
+    world = World(history=History(1, Position(1, 42)))
+    world.write(RoleRecord("aws-east", 1, 9, "aws-east-1", Position(1, 42)))
+    report = MemberReport(cluster, "x", 1, 1, position, None, None, 0.0, "serving", 0.0)
+    await world.store.put(records.member_key(cluster), records.encode(report))
+    await world.keeper.step()
+    assert world.keeper.refused() is refused
+    assert world.keeper.is_primary() is not refused
+
+
+async def test_a_renewal_says_where_the_data_stands_and_older_data_is_refused_after_a_restart() -> None:
+    world = World(history=History(1, Position(1, 42)))
+    world.write(RoleRecord("aws-east", 1, 9, "aws-east-1"))
+    await world.keeper.step()
+    assert world.record().position == Position(1, 42)
+    calls = len(world.store.calls)
+    await world.keeper.step()
+    assert "list" not in world.store.calls[calls:]  # the others are asked once, not with each renewal
+    world.history.at = Position(1, 41)
+    restarted = world.another("aws-east")
+    await restarted.step()
+    assert restarted.refused()
+    assert not restarted.is_primary()
+    assert "wrote records up to 1.42" in str(restarted.problem())

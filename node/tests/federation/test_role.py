@@ -96,7 +96,22 @@ class TestOwnRecord:
         restarted = view(
             RoleRecord("a", 3, 900, "a-1"), local_epoch=3, local_position=Position(3, 8), sent=None
         )
-        assert decide(restarted, TIMING) == Renew(RoleRecord("a", 3, 901, "a-1"), 7)
+        assert decide(restarted, TIMING) == Renew(RoleRecord("a", 3, 901, "a-1", Position(3, 8)), 7)
+
+    @pytest.mark.parametrize(
+        "known",
+        [
+            {"record": RoleRecord("a", 3, 9, "a-1", Position(3, 9))},
+            {"followed": Position(3, 9)},
+        ],
+    )
+    def test_data_that_ends_before_what_was_written_is_refused(self, known: dict[str, object]) -> None:
+        record = RoleRecord("a", 3, 9, "a-1", Position(3, 8))
+        older = view(record, local_epoch=3, local_position=Position(3, 8))
+        assert isinstance(decide(older, TIMING), Renew)
+        found = problem(msgspec.structs.replace(older, **known))
+        assert "wrote records up to 3.9" in found
+        assert "the data here ends at 3.8" in found
 
     def test_an_interrupted_bootstrap_goes_on(self) -> None:
         assert decide(view(RoleRecord("a", 1, 0, "a-1")), TIMING) == Claim(1)

@@ -201,10 +201,16 @@ async def test_the_role(control: Control) -> None:
     files = control.cluster("gcp-west")
     missing = await control.ask(files, "GET", "/v1/federation/role")
     assert (missing.status, missing.error["code"]) == (404, "not_found")
-    record = RoleRecord("aws-east", 3, 9, "aws-east-1")
+    record = RoleRecord("aws-east", 3, 9, "aws-east-1", Position(3, 8))
     control.store.records["role"] = encode(record)
     found = await control.ask(files, "GET", "/v1/federation/role")
-    assert found.json == {"cluster": "aws-east", "epoch": 3, "counter": 9, "node": "aws-east-1"}
+    assert found.json == {
+        "cluster": "aws-east",
+        "epoch": 3,
+        "counter": 9,
+        "node": "aws-east-1",
+        "position": [3, 8],
+    }
     control.store.down = True
     down = await control.ask(files, "GET", "/v1/federation/role")
     assert (down.status, down.error["code"], down.error["message"]) == (503, "unavailable", "no majority")

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from grey.data.fence import Fence
-from grey.record.position import Position
+from grey.record.position import ORIGIN, Position
 
 
 class FederationStoreError(Exception):
@@ -55,12 +55,17 @@ class FederationStore(Protocol):
 
 
 class RoleRecord(msgspec.Struct, frozen=True):
-    """Who is the primary. ``counter`` grows with each renewal; ``node`` is the one that renews."""
+    """Who is the primary. ``counter`` grows with each renewal; ``node`` is the one that renews.
+
+    ``position`` is that of the newest record which the holder's data held at that renewal: data that ends
+    before it is not the data that the holder wrote.
+    """
 
     cluster: str
     epoch: int
     counter: int
     node: str
+    position: Position = ORIGIN
 
 
 class MemberReport(msgspec.Struct, frozen=True):

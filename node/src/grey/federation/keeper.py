@@ -86,6 +86,7 @@ class RoleKeeper:
         """``boottime`` returns seconds; ``sleep`` waits for seconds."""
         self._timing = Timing.of(federation.failover.detection_time_seconds)
         self._bootstrap = next((each.name for each in federation.clusters if each.role == "primary"), None)
+        self._promotable = {each.name for each in federation.clusters if not each.read_only}
         self._cluster = cluster
         self._node = node
         self._store = store
@@ -180,16 +181,30 @@ class RoleKeeper:
             local_epoch=epoch,
             local_position=position,
             elsewhere=await self._elsewhere() if record is None and epoch is None else None,
+            followed=await self._followed(record),
         )
 
     async def _elsewhere(self) -> str | None:
         """Return the name of another cluster that reports history, if there is one."""
-        reports = await self._store.list(records.MEMBERS)
-        found = [records.decode_report(key, stored.value) for key, stored in reports.items()]
-        return next((each.cluster for each in found if self._has_history(each)), None)
+        found = await self._reports()
+        return next((each.cluster for each in found if each.epoch > 0 or each.position != ORIGIN), None)
 
-    def _has_history(self, report: MemberReport) -> bool:
-        return report.cluster != self._cluster and (report.epoch > 0 or report.position != ORIGIN)
+    async def _followed(self, record: RoleRecord | None) -> Position:
+        """Return the newest position in the record's epoch that a promotable replica reports.
+
+        Asked only until this process renews for the first time: from then on its data is open and kept.
+        """
+        if record is None or record.cluster != self._cluster or self._sent is not None:
+            return ORIGIN
+        # A later history may begin behind records of an older epoch; within one epoch only the holder writes.
+        positions = (each.position for each in await self._reports() if each.cluster in self._promotable)
+        return max((each for each in positions if each.epoch == record.epoch), default=ORIGIN)
+
+    async def _reports(self) -> list[MemberReport]:
+        """Return the newest report of every other cluster."""
+        stored = await self._store.list(records.MEMBERS)
+        found = [records.decode_report(key, each.value) for key, each in stored.items()]
+        return [report for report in found if report.cluster != self._cluster]
 
     def _take_note(self, record: RoleRecord | None) -> None:
         before = self._holder

@@ -83,6 +83,7 @@ class View(msgspec.Struct, frozen=True):
 
     ``bootstrap`` is the name of the cluster that the federation file calls primary. ``sent`` is the newest
     record that this process tried to write. ``elsewhere`` names another cluster that reports history.
+    ``followed`` is the newest position of the record's epoch that a replica reports.
     """
 
     cluster: str
@@ -95,6 +96,7 @@ class View(msgspec.Struct, frozen=True):
     local_epoch: int | None
     local_position: Position
     elsewhere: str | None = None
+    followed: Position = ORIGIN
 
 
 class Bootstrap(msgspec.Struct, frozen=True):
@@ -186,7 +188,16 @@ def _renewed_elsewhere(view: View, record: RoleRecord) -> bool:
 def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
     """Decide as the cluster that the record names."""
     if view.local_epoch == record.epoch:
-        renewed = msgspec.structs.replace(record, counter=record.counter + 1, node=view.node)
+        written = max(record.position, view.followed)
+        if written > view.local_position:
+            return Refuse(
+                f"{view.cluster} wrote records up to {written} as the primary of epoch {record.epoch}, but "
+                f"the data here ends at {view.local_position}: data was lost, or an older copy was put in its "
+                "place. Put the newest data back, or promote another cluster"
+            )
+        renewed = msgspec.structs.replace(
+            record, counter=record.counter + 1, node=view.node, position=view.local_position
+        )
         return Renew(renewed, view.version or 0)
     unused = record.counter == 0 and view.local_position.epoch < record.epoch
     if unused and empty == (record.epoch == FIRST_EPOCH):

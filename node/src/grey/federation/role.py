@@ -192,8 +192,8 @@ def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
         if written > view.local_position:
             return Refuse(
                 f"{view.cluster} wrote records up to {written} as the primary of epoch {record.epoch}, but "
-                f"the data here ends at {view.local_position}: data was lost, or an older copy was put in its "
-                "place. Put the newest data back, or promote another cluster"
+                f"the data here ends at {view.local_position}: data was lost, or an older copy was put in "
+                "its place. Put the newest data back, or promote another cluster"
             )
         renewed = msgspec.structs.replace(
             record, counter=record.counter + 1, node=view.node, position=view.local_position

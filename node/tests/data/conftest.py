@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.engines import SqliteEngine
+from support.writer_bench import Bench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,3 +20,13 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     engine = SqliteEngine(tmp_path)
     yield await engine.create()
     await engine.stop()
+
+
+@pytest.fixture
+async def bench(store: Store) -> AsyncIterator[Bench]:
+    made = Bench(store)
+    await made.history.claim(1)
+    made.start()
+    yield made
+    if made.task is not None and not made.task.done():
+        await made.stop()

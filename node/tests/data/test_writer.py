@@ -6,14 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from support.faulty_store import FaultyStore
-from support.fences import FakeFence, FakeWall
+from support.fences import FakeFence
+from support.writer_bench import START, Bench, outcomes
 
 from grey.data import keyspace
 from grey.data.errors import OutcomeUnknown, Overloaded, RequestIdReused, WriterStopped
-from grey.data.fence import DeadlinePassed, NotPrimary
-from grey.data.history import History
-from grey.data.reader import Reader
 from grey.data.requests import decode_entry
 from grey.data.waiting import MAX_OPERATIONS
 from grey.data.writer import Operation, Writer, Written
@@ -28,66 +25,7 @@ from grey.store.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
-
     from grey.store.interface import Store
-
-START = 1_000_000_000
-
-
-class Bench:
-    """A writer on a real store, with everything around it in the test's hands."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = FaultyStore(store)
-        self.fence = FakeFence(1)
-        self.wall = FakeWall(START)
-        self.writer = Writer(
-            self.store, self.fence, cluster="aws-east", clock=HybridClock(self.wall), max_waiting=2000
-        )
-        self.reader = Reader(store)
-        self.history = History(store)
-        self.task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self.task = asyncio.create_task(self.writer.run())
-
-    async def stop(self) -> None:
-        assert self.task is not None
-        self.task.cancel()
-        await asyncio.wait([self.task])
-
-    def hold(self) -> asyncio.Event:
-        """Keep commits from being carried out until the event is set."""
-        self.store.gate = asyncio.Event()
-        return self.store.gate
-
-    async def in_flight(self) -> None:
-        """Wait until a commit has begun."""
-        async with asyncio.timeout(10):
-            await self.store.begun.wait()
-
-    def records(self) -> list[list[Envelope]]:
-        """Return the records of each commit that was tried."""
-        return [
-            [decode(w.value or b"") for w in writes if w.key.startswith(keyspace.DATA)]
-            for _, writes in self.store.commits
-        ]
-
-
-@pytest.fixture
-async def bench(store: Store) -> AsyncIterator[Bench]:
-    made = Bench(store)
-    await made.history.claim(1)
-    made.start()
-    yield made
-    if made.task is not None and not made.task.done():
-        await made.stop()
-
-
-async def outcomes(calls: Iterable[Awaitable[Written]]) -> list[Written | BaseException]:
-    async with asyncio.timeout(20):
-        return await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_a_put_is_a_record(bench: Bench) -> None:
@@ -272,98 +210,6 @@ async def test_an_id_that_cannot_be_stored_harms_nobody_else(bench: Bench) -> No
     with pytest.raises(UnicodeEncodeError):
         await bench.writer.put(b"a", b"1", "ä")
     assert (await bench.writer.put(b"a", b"1")).position == Position(1, 1)
-
-
-@pytest.mark.parametrize("refusal", [lambda: NotPrimary("gcp-west"), DeadlinePassed])
-async def test_the_fence_is_asked_before(bench: Bench, refusal: type[DeadlinePassed]) -> None:
-    bench.fence.refusal = refusal
-    done = await outcomes(
-        [bench.writer.put(b"a", b"1"), bench.writer.delete(b"a"), bench.writer.put(b"b", b"1", "id")]
-    )
-    assert {type(each) for each in done} == {type(refusal())}
-    if isinstance(done[0], NotPrimary):
-        assert done[0].primary == "gcp-west"
-    assert bench.store.commits == []
-    bench.fence.refusal = None
-    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 1)
-
-
-async def test_the_fence_is_asked_after_the_commit(bench: Bench) -> None:
-    def expire() -> None:
-        bench.fence.refusal = DeadlinePassed
-
-    bench.store.during.append(expire)
-    done = await outcomes([bench.writer.put(b"a", b"1"), bench.writer.put(b"b", b"1", "id")])
-    assert all(isinstance(each, OutcomeUnknown) for each in done)
-    assert await bench.history.position() == Position(1, 2)
-    bench.fence.refusal = None
-    assert await bench.writer.put(b"b", b"1", "id") == Written(
-        b"b", Position(1, 2), Stamp(START, 1), replayed=True
-    )
-    assert (await bench.writer.put(b"a", b"1")).position == Position(1, 3)
-
-
-async def test_an_epoch_that_moved_during_the_commit_is_unknown(bench: Bench) -> None:
-    def move() -> None:
-        bench.fence.held = 2
-
-    bench.store.during.append(move)
-    with pytest.raises(OutcomeUnknown, match="epoch 1 ended while it was stored, now it is 2"):
-        await bench.writer.put(b"a", b"1")
-
-
-async def test_reads_of_what_was_done_need_the_fence_as_well(bench: Bench) -> None:
-    await bench.writer.put(b"a", b"1", "id")
-
-    def expire() -> None:
-        bench.fence.refusal = DeadlinePassed
-
-    for call in (lambda: bench.writer.put(b"a", b"1", "id"), lambda: bench.writer.delete(b"missing")):
-        bench.fence.refusal = None
-        bench.fence.script = [lambda: None, expire]
-        with pytest.raises(DeadlinePassed):
-            await call()
-
-
-async def test_an_epoch_claimed_in_the_store_stops_a_writer_with_an_old_fence(bench: Bench) -> None:
-    await bench.writer.put(b"a", b"1", "id")
-    await bench.history.claim(2)
-    for call in (
-        lambda: bench.writer.put(b"a", b"2"),
-        lambda: bench.writer.put(b"a", b"1", "id"),
-        lambda: bench.writer.delete(b"missing"),
-    ):
-        with pytest.raises(DeadlinePassed):
-            await call()
-    bench.fence.refusal = lambda: NotPrimary("gcp-west")
-    with pytest.raises(NotPrimary):
-        await bench.writer.put(b"a", b"2")
-    assert await bench.history.position() == Position(1, 1)
-
-
-async def test_a_fence_ahead_of_the_store_writes_nothing(bench: Bench) -> None:
-    """The keeper claims the epoch in the store before it lets anybody write; until then nobody does."""
-    bench.fence.held = 2
-    with pytest.raises(DeadlinePassed):
-        await bench.writer.put(b"a", b"1")
-    await bench.history.claim(2)
-    assert (await bench.writer.put(b"a", b"1")).position == Position(2, 1)
-
-
-async def test_records_of_a_later_epoch_stop_a_writer(bench: Bench, store: Store) -> None:
-    await store.commit([], [Write(keyspace.POSITION, b"3.7")])
-    with pytest.raises(DeadlinePassed):
-        await bench.writer.put(b"a", b"1")
-    await bench.history.claim(4)
-    bench.fence.held = 4
-    assert (await bench.writer.put(b"a", b"1")).position == Position(4, 8)
-
-
-async def test_the_sequence_goes_on_across_epochs(bench: Bench) -> None:
-    await bench.writer.put(b"a", b"1")
-    await bench.history.claim(5)
-    bench.fence.held = 5
-    assert (await bench.writer.put(b"b", b"1")).position == Position(5, 2)
 
 
 async def test_a_position_that_was_moved_by_somebody_else_is_read_again(bench: Bench, store: Store) -> None:

@@ -9,13 +9,13 @@ therefore always means that data was lost.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from grey.data.identity import Identity, describe, new_identity, read_identity, write_identity
+from grey.store.durable import replace_file
 from grey.store.interface import DiskFull, StoreDamaged, StoreError, StoreInUse
 from grey.store.sqlite import SqliteStore
 
@@ -173,14 +173,4 @@ def _require_own(config: NodeFile, federation: Federation, found: Identity, wher
 def _write_file(config: NodeFile, identity: Identity) -> None:
     path = Path(config.identity_file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.encode(identity) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, msgspec.json.encode(identity) + b"\n")

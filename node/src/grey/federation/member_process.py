@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ import msgspec
 
 from grey.federation.etcd_health import MemberHealth, StoreHealth
 from grey.federation.etcd_store import EtcdFederationStore
+from grey.store.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,26 +126,12 @@ def write_marker(member: MemberFiles, state: State) -> None:
     """Write the marker durably: it is there completely or not at all, also after a power cut."""
     path = Path(member.marker_file)
     try:
-        _write_durably(path, msgspec.json.encode(_Marker(state)))
+        # The check may run as root, the member reads the file as its own user.
+        replace_file(path, msgspec.json.encode(_Marker(state)), mode=0o644)
     except OSError as fault:
         raise MemberRefused(
             f"{path} cannot be written ({fault}): check its folder's owner, mode and room"
         ) from fault
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        os.fchmod(file.fileno(), 0o644)  # the check may run as root, the member reads it as its own user
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read_marker(path: Path) -> State | None:

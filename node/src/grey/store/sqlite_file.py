@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from grey.store.durable import sync
 from grey.store.interface import DiskFull, StoreDamaged, StoreError, StoreInUse
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ def create_file(path: Path) -> None:
             connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        _sync(draft, os.O_RDWR)
+        sync(draft)
         draft.rename(path)
-        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        sync(path.parent)
     except sqlite3.Error as error:
         raise named(error, path, "make the store") from error
     except OSError as error:
@@ -191,14 +192,6 @@ _REPAIR = (
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 _MAYBE_NO_ROOM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)

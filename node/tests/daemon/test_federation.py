@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -303,6 +304,31 @@ async def test_a_full_disk(federation: RunningFederation) -> None:
         node.config.write_text(json.dumps(document))
         node.start()
     await federation.ready()
+
+
+async def test_idle_connections_do_not_lock_clients_out(federation: RunningFederation) -> None:
+    """Shells and supervisors start programs with 1,024 files; anybody can hold that many connections open."""
+    node = federation.nodes["gcp-west"]
+    await asyncio.to_thread(node.stop)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    try:
+        node.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    await federation.ready()
+    idle = [
+        await asyncio.open_connection(node.address, federation.metrics)
+        for _ in range(min(300, before[1] // 4))
+    ]
+    try:
+        reader, writer = await asyncio.open_connection(node.address, federation.metrics)
+        idle.append((reader, writer))
+        writer.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 OK" in await asyncio.wait_for(reader.readline(), 5)
+    finally:
+        for _, writer in idle:
+            writer.close()
 
 
 async def test_an_older_copy_of_the_primary_s_data_is_refused(federation: RunningFederation) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import platform
+import resource
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -77,6 +78,7 @@ def run_command(path: str) -> None:
 
     config, federation = _load(path)
     logs.start()
+    _allow_connections()
     try:
         uvloop.run(Node(config, federation).run())
     except BaseExceptionGroup as group:
@@ -86,6 +88,12 @@ def run_command(path: str) -> None:
         _stop(_code(error), _words(error))
     except (init_room.StateRefused, TlsError, CannotListen, StoreDamaged) as error:
         _stop(_code(error), str(error))
+
+
+def _allow_connections() -> None:
+    """Take as many open files as this user may have: the usual soft limit, 1,024, is for ``select`` alone."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @main.command("federation-store")

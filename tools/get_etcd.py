@@ -286,7 +286,11 @@ def version_of(binary: Path) -> tuple[int, ...]:
     """Run the binary and return its version; refuse what does not run or is too old."""
     try:
         answer = subprocess.run(
-            [binary, "--version"], capture_output=True, text=True, timeout=20, check=False,
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
             # etcd before 3.5 runs on arm64 only when it is told that this is meant.
             env={**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"} if platform.machine() == "aarch64" else None,
         )

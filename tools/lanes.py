@@ -73,6 +73,8 @@ def lanes() -> dict[str, Lane]:
 
 def main(arguments: list[str]) -> int:
     """Run the lanes that are named; 0 when every test of every lane passed."""
+    # A shell's background job ignores Ctrl-C, and so would the lanes, which are ended by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments == ["bench"]:
         return bench()
     known = lanes()

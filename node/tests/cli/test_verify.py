@@ -161,7 +161,7 @@ def test_a_canary_that_stays_is_named(site: Site) -> None:
 def test_interrupted_it_still_removes_the_canary(site: Site) -> None:
     """Ctrl-C while it waits: the canary goes, the exit code is 130."""
     site.fake["edge-chicago"].hides = True
-    # A shell's background job ignores Ctrl-C and so would its children; a handler of ours they do not inherit.
+    # The children of a background job of a shell ignore Ctrl-C, unless there is a handler here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [

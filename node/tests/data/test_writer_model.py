@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any, TypeVar
 
+    from support.engines import Engine
+
     from grey.record import Envelope
 
     T = TypeVar("T")
@@ -54,7 +56,7 @@ shapes = st.lists(
         st.sampled_from(["put", "put", "delete", "batch", "retry"]),
         st.lists(st.sampled_from(KEYS), min_size=1, max_size=3, unique=True),
         st.booleans(),
-        st.integers(0, 30),
+        st.integers(0, 30),  # how far back the retried call is
     ),
     min_size=1,
     max_size=8,
@@ -70,7 +72,7 @@ class WriterModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.engine = SqliteEngine(Path(self.folder.name))
+        self.engine = self.make_engine(Path(self.folder.name))
         self.store = FaultyStore(self.wait(self.engine.create()))
         self.history = History(self.store.real)
         self.fence = FakeFence(1)
@@ -83,6 +85,9 @@ class WriterModel(RuleBasedStateMachine):
         self.flipped: set[Position] = set()
         self.task: asyncio.Task[None] | None = None
         self.start()
+
+    def make_engine(self, folder: Path) -> Engine:
+        return SqliteEngine(folder)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         async def bounded() -> T:
@@ -123,7 +128,7 @@ class WriterModel(RuleBasedStateMachine):
     def make(self, shape: tuple[str, list[bytes], bool, int]) -> Call:
         verb, keys, with_id, choice = shape
         if verb == "retry" and self.past:
-            return self.past[choice % len(self.past)]
+            return self.past[-1 - choice % len(self.past)]
         self.number += 1
         request_id = f"id-{self.number}" if with_id else None
         if verb == "delete":
@@ -185,10 +190,17 @@ class WriterModel(RuleBasedStateMachine):
                 self.acknowledged.append((call, outcome))
             elif isinstance(outcome, (WriteRefused, DiskFull)):
                 self.not_carried_out.append(call)
-            else:
-                assert isinstance(outcome, OutcomeUnknown), outcome
+            elif not isinstance(outcome, OutcomeUnknown):
+                raise outcome
         self.store.faults.clear()
         self.store.during.clear()
+
+    @rule(key=st.sampled_from(KEYS), fault=st.sampled_from(["lost", "silent", "late", "overtaken"]))
+    def retried(self, key: bytes, fault: str) -> None:
+        """A client does not learn the outcome, and sends its request again."""
+        put, again = [("put", [key], True, 0)], [("retry", [key], True, 0)]
+        self.clients(shapes=put, faults=[fault], flips=[], wall=self.wall.microseconds, healed=True)
+        self.clients(shapes=again, faults=[], flips=[], wall=self.wall.microseconds, healed=False)
 
     @rule(shapes=shapes)
     def stopped_in_the_middle(self, shapes: list[tuple[str, list[bytes], bool, int]]) -> None:
@@ -208,8 +220,8 @@ class WriterModel(RuleBasedStateMachine):
                 self.acknowledged.append((call, outcome))
             elif isinstance(outcome, (WriterStopped, WriteRefused)):
                 self.not_carried_out.append(call)
-            else:
-                assert isinstance(outcome, OutcomeUnknown), outcome
+            elif not isinstance(outcome, OutcomeUnknown):
+                raise outcome
         self.start()
 
     @rule()
@@ -262,6 +274,7 @@ class WriterModel(RuleBasedStateMachine):
                 if written.position is None:
                     assert operation.value is None
                     continue
+                assert written.position in by_position
                 record = by_position[written.position]
                 assert (record.key, record.value, record.stamp) == (
                     operation.key,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 from support.model_federation import federation
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 DETECTION = 10.0
 TIMING = Timing.of(DETECTION)
 NAMES = ("east", "west", "north")
+Kind: TypeAlias = Literal["freeze", "stall", "kill", "outage", "partition", "lossy"]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """From ``at`` on, for ``lasts`` seconds. ``lossy``: messages are slow, lost, doubled or late."""
+    """From ``at`` on, for ``lasts`` seconds. ``lossy``: messages are slow, lost, doubled or late.
 
-    kind: Literal["freeze", "kill", "outage", "partition", "lossy"]
+    ``stall``: the first answer in this time freezes the node for the rest of it, before it can act.
+    """
+
+    kind: Kind
     node: int
     at: float
     lasts: float
@@ -47,7 +51,7 @@ class World:
 
     def __init__(self, seed: int, faults: list[Fault]) -> None:
         self.random = random.Random(seed)
-        self.faults = faults
+        self.faults = list(faults)
         self.records: dict[str, Versioned] = {}
         self.revision = 0
         self.epochs: dict[int, str] = {}
@@ -286,8 +290,15 @@ class Link:
             async with asyncio.timeout(TIMING.store_timeout):
                 result = await answer
                 await asyncio.sleep(back)
+            self._stall()
         except TimeoutError:
             raise FederationStoreError("no answer") from None
         finally:
             await self.node.thawed()
         return result
+
+    def _stall(self) -> None:
+        stall = self.world.faulty("stall", self.node.index)
+        if stall is not None:
+            now = self.world.now
+            self.world.faults.append(Fault("freeze", stall.node, now, stall.at + stall.lasts - now))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import random
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.virtual_time import run_virtual
 
-from .simulated import DETECTION, NAMES, Fault, World
+from .simulated import DETECTION, NAMES, Fault, Kind, World
 
 SCHEDULES = int(os.environ.get("GREY_SCHEDULES", "200"))
 QUIET_AFTER = 55.0
 END = QUIET_AFTER + 3 * DETECTION
 
+KINDS: list[Kind] = ["freeze", "stall", "kill", "outage", "partition", "lossy"]
 FAULTS = st.lists(
     st.builds(
         Fault,
-        kind=st.sampled_from(["freeze", "kill", "outage", "partition", "lossy"]),
+        kind=st.sampled_from(KINDS),
         node=st.integers(0, len(NAMES) - 1),
         at=st.floats(0.0, 32.0),
         lasts=st.floats(0.05, 22.0),
@@ -26,10 +28,32 @@ FAULTS = st.lists(
 )
 
 
+def random_faults(seed: int) -> list[Fault]:
+    """Return faults that the generator of examples, fond of small ones, would need long to come to."""
+    chance = random.Random(seed)
+    return [
+        Fault(
+            chance.choice(KINDS),
+            chance.randrange(len(NAMES)),
+            chance.uniform(0, 32),
+            chance.uniform(0.05, 22),
+        )
+        for _ in range(chance.randrange(1, 9))
+    ]
+
+
 async def simulate(seed: int, faults: list[Fault]) -> World:
     world = World(seed, faults)
     await world.run(END)
     return world
+
+
+def check(seed: int, faults: list[Fault]) -> None:
+    """At most one cluster may write at any moment of the schedule, and in the end one does."""
+    world = run_virtual(simulate(seed, faults))
+    writers = [node for node in world.nodes if node.renewals and node.claimed == max(world.epochs)]
+    assert [node.name for node in writers] == [world.epochs[max(world.epochs)]]
+    assert END - max(writers[0].renewals.values()) < DETECTION
 
 
 @settings(
@@ -43,10 +67,17 @@ async def simulate(seed: int, faults: list[Fault]) -> World:
 )
 @example(seed=3, faults=[Fault("outage", 0, 5.0, 24.0)])
 def test_at_most_one_cluster_may_write_and_in_the_end_one_does(seed: int, faults: list[Fault]) -> None:
-    world = run_virtual(simulate(seed, faults))
-    writers = [node for node in world.nodes if node.renewals and node.claimed == max(world.epochs)]
-    assert [node.name for node in writers] == [world.epochs[max(world.epochs)]]
-    assert END - max(writers[0].renewals.values()) < DETECTION
+    check(seed, faults)
+
+
+def check_stalls() -> None:
+    """The primary is frozen with an answer in its hand; others write when it goes on."""
+    for seed in range(20):
+        check(seed, [Fault("stall", 0, 5.0, 20.0)])
+
+
+def test_a_primary_that_freezes_between_a_question_and_what_follows_from_it() -> None:
+    check_stalls()
 
 
 def test_a_frozen_primary_is_succeeded_and_stays_down_after_the_thaw() -> None:

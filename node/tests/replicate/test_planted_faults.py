@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.replication_oracle import Violation
+from support.planted import must_be_caught
 from support.replication_simulation import random_actions, simulate
 
 from grey.data import keyspace
@@ -123,6 +123,7 @@ def lag_counted_before_the_head_is_applied(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Staleness, "answered", answered)
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize(
     "plant",
     [
@@ -144,10 +145,9 @@ def lag_counted_before_the_head_is_applied(patch: pytest.MonkeyPatch) -> None:
 def test_the_checker_catches(
     plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plant(monkeypatch)
-    for seed in range(MOST_SCHEDULES):
-        try:
+    def schedules() -> None:
+        for seed in range(MOST_SCHEDULES):
             simulate(seed, random_actions(seed))
-        except Violation:
-            return
-    pytest.fail(f"{MOST_SCHEDULES} schedules with the fault {plant.__name__} passed")
+
+    plant(monkeypatch)
+    must_be_caught(plant.__name__, schedules)

@@ -112,6 +112,8 @@ class EngineModel(RuleBasedStateMachine):
             expected = self.holds(compares)
             if isinstance(outcome, CompareFailed):
                 assert outcome.index == expected
+            elif isinstance(outcome, BaseException):
+                raise outcome
             else:
                 assert expected is None
                 assert outcome == self.apply(writes)

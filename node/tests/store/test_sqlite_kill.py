@@ -9,6 +9,8 @@ import random
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from grey.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -44,10 +46,12 @@ asyncio.run(main())
 """
 
 
-async def run_and_kill(path: Path, after_lines: int, and_seconds: float) -> list[tuple[int, int, int]]:
+async def run_and_kill(
+    program: str, path: Path, after_lines: int, and_seconds: float
+) -> list[tuple[int, int, int]]:
     """Return what the process acknowledged: worker, number, revision."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, str(path), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, str(path), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     lines: list[bytes] = []
@@ -55,7 +59,8 @@ async def run_and_kill(path: Path, after_lines: int, and_seconds: float) -> list
         async with asyncio.timeout(30):
             while len(lines) < after_lines:
                 line = await process.stdout.readline()
-                assert line, f"the process ended by itself after {len(lines)} lines"
+                if not line:
+                    pytest.fail(f"the process ended by itself after {len(lines)} lines")
                 lines.append(line)
         # A moment of its own, so that the kill does not always follow an acknowledgement.
         await asyncio.sleep(and_seconds)
@@ -68,13 +73,13 @@ async def run_and_kill(path: Path, after_lines: int, and_seconds: float) -> list
     return [(int(worker), int(number), int(revision)) for worker, number, revision in whole]
 
 
-async def test_acknowledged_writes_survive_sigkill(tmp_path: Path) -> None:
-    path = tmp_path / "data.sqlite"
+async def check(path: Path, program: str) -> None:
+    """Kill the program again and again, and look at what it left each time."""
     await (await SqliteStore.create(path)).close()
     chance = random.Random(SEED)
     revision = 0
     for _ in range(ROUNDS):
-        said = await run_and_kill(path, chance.randrange(1, 400), chance.random() * 0.02)
+        said = await run_and_kill(program, path, chance.randrange(1, 400), chance.random() * 0.02)
         store = await SqliteStore.open(path)
         status = await store.status()
         assert status.revision >= max(r for _, _, r in said) > revision
@@ -90,3 +95,7 @@ async def test_acknowledged_writes_survive_sigkill(tmp_path: Path) -> None:
                 assert await store.get(b"w%d/%d" % (worker, number % 50)) is not None
         revision = status.revision
         await store.close()
+
+
+async def test_acknowledged_writes_survive_sigkill(tmp_path: Path) -> None:
+    await check(tmp_path / "data.sqlite", PROGRAM)

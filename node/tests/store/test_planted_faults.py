@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proves the checkers of the embedded store: each known fault, planted into it, must be caught soon."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from support.planted import PLANTED, must_be_caught
+
+from grey.store.sqlite_writer import WriterThread
+
+from . import test_sqlite_kill
+from .test_engine_model import EngineModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from grey.store.interface import Compare, Write
+
+MOST_RUNS = 40
+STEPS = 30
+
+# Answers a group of commits when the next one comes, and makes it durable only then.
+ANSWERED_BEFORE_COMMIT = """
+from grey.store.sqlite_writer import WriterThread
+
+def carry_out(self, group):
+    kept, self.kept = getattr(self, "kept", []), group
+    if kept:
+        assert not any(isinstance(outcome, Exception) for outcome in self._transaction(kept))
+    revisions = range(self.revision + 1, self.revision + 1 + len(group))
+    self._answer(list(zip((commit.outcome for commit in group), revisions, strict=True)))
+
+WriterThread._carry_out = carry_out
+"""
+
+
+def comparisons_not_made(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WriterThread, "_first_not_holding", lambda self, compares: None)
+
+
+def only_the_first_comparison_made(patch: pytest.MonkeyPatch) -> None:
+    def first_not_holding(self: WriterThread, compares: Sequence[Compare]) -> int | None:
+        return shipped(self, compares[:1])
+
+    shipped = WriterThread._first_not_holding
+    patch.setattr(WriterThread, "_first_not_holding", first_not_holding)
+
+
+def removals_not_stored(patch: pytest.MonkeyPatch) -> None:
+    def apply(self: WriterThread, writes: Sequence[Write], revision: int) -> bool:
+        return shipped(self, [write for write in writes if write.value is not None], revision)
+
+    shipped = WriterThread._apply
+    patch.setattr(WriterThread, "_apply", apply)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize(
+    "plant",
+    [comparisons_not_made, only_the_first_comparison_made, removals_not_stored],
+    ids=lambda plant: plant.__name__,
+)
+def test_the_model_catches(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    bounds = settings(PLANTED, max_examples=MOST_RUNS, stateful_step_count=STEPS)
+    must_be_caught(plant.__name__, lambda: run_state_machine_as_test(EngineModel, settings=bounds))
+
+
+@pytest.mark.mutants
+def test_the_kills_catch_an_answer_before_the_commit(tmp_path: Path) -> None:
+    program = ANSWERED_BEFORE_COMMIT + test_sqlite_kill.PROGRAM
+    checked = test_sqlite_kill.check(tmp_path / "data.sqlite", program)
+    must_be_caught("answered_before_commit", lambda: asyncio.run(checked))

@@ -16,7 +16,7 @@ from support.pipe import FixedRole, PipeEnd, pipe
 from support.virtual_time import run_virtual
 
 from grey.data import keyspace
-from grey.data.history import History
+from grey.data.history import History, Provenance
 from grey.record import Envelope, HybridClock, Position
 from grey.record.envelope import encode
 from grey.replicate import wire
@@ -113,6 +113,10 @@ class Source:
         await self.say(wire.Answer(probe.nonce, head, fenced, head if shipped is None else shipped))
 
 
+def provenance(record: Envelope) -> Provenance:
+    return Provenance(record.stamp, record.origin)
+
+
 def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     """Run an asynchronous test in virtual time."""
 
@@ -192,7 +196,7 @@ async def test_a_lost_end_is_noticed_while_nothing_is_written() -> None:
     await source.ship(envelope(1))
     await source.answer(Position(1, 2), shipped=Position(1, 2))
     source = await it.accept(head=2)
-    assert source.hello == wire.Hello(1, "gcp", Position(1, 1))
+    assert source.hello == wire.Hello(1, "gcp", Position(1, 1), provenance(envelope(1)))
     assert it.follower.last_error == "following aws: 1.2 was sent, 1.1 is the last that came"
 
 
@@ -217,9 +221,25 @@ async def test_a_restart_goes_on_from_the_durable_cursor() -> None:
     second = Fixture(first.store)
     assert not second.follower.consistent()
     source = await second.accept(head=1)
-    assert source.hello == wire.Hello(1, "gcp", Position(1, 1))
+    assert source.hello == wire.Hello(1, "gcp", Position(1, 1), provenance(envelope(1)))
     assert second.follower.consistent()
     assert second.follower.lag_seconds() is None
+
+
+@virtual
+async def test_the_hello_proves_the_last_record_while_the_history_has_it() -> None:
+    it = Fixture()
+    source = await it.accept()
+    await source.ship(envelope(1, b"a"), envelope(2, b"b", None), envelope(3, b"c"))
+    await source.next(wire.Confirm)
+    await History(it.store).claim(2)  # later transactions than that of the record change nothing
+    it.role.record = FixedRole("gcp", "azure", 2).record
+    source = await it.accept(head=3, epoch=2, cluster="azure")
+    assert source.hello == wire.Hello(1, "gcp", Position(1, 3), provenance(envelope(3)))
+    await it.store.compact((await it.store.status()).revision)
+    await source.end.close()
+    source = await it.accept(head=3, epoch=2, cluster="azure")
+    assert source.hello == wire.Hello(1, "gcp", Position(1, 3))
 
 
 @virtual

@@ -14,8 +14,8 @@ from support.pipe import FixedRole, PipeEnd, pipe
 from support.virtual_time import run_virtual
 
 from grey.data.fence import DeadlinePassed
-from grey.data.history import History
-from grey.record import Position
+from grey.data.history import History, Provenance
+from grey.record import Position, Stamp
 from grey.record.envelope import decode, encode
 from grey.record.position import ORIGIN
 from grey.replicate import wire
@@ -46,11 +46,17 @@ class Fixture:
     def time() -> float:
         return asyncio.get_running_loop().time()
 
-    async def open(self, after: Position = ORIGIN, cluster: str = "gcp", version: int = 1) -> PipeEnd:
+    async def open(
+        self,
+        after: Position = ORIGIN,
+        cluster: str = "gcp",
+        version: int = 1,
+        last: Provenance | None = None,
+    ) -> PipeEnd:
         """Say Hello; return the follower's end."""
         mine, its = pipe()
         self.task = asyncio.create_task(self.source.serve(its, cluster))
-        await mine.send(wire.encode(wire.Hello(version, cluster, after)))
+        await mine.send(wire.encode(wire.Hello(version, cluster, after, last)))
         return mine
 
 
@@ -284,6 +290,70 @@ async def test_a_diverged_position_is_refused_and_holds_nothing_back() -> None:
         assert refused.code == "diverged"
         assert f"gcp stands at {position}" in refused.message
     assert it.source.confirmed() is None
+
+
+FORKS = (Provenance(Stamp(1_000_000_000, 9), "aws"), Provenance(Stamp(1_000_000_000, 3), "gcp"))
+"""Another stamp, and another origin, than those of record 3."""
+
+
+@virtual
+async def test_another_record_at_the_same_position_is_divergence() -> None:
+    """Wherever the record stands in its transaction, and whatever was committed after it."""
+    for transactions in (
+        ([1, 2], [3], [4]),
+        ([1, 2, 3], [4]),
+        ([1, 2], [3, 4]),
+        ([1], [2, 3, 4]),
+        ([1, 2, 3],),
+    ):
+        it = Fixture()
+        for sequences in transactions:
+            await write(it.store, *(envelope(sequence, b"%d" % sequence) for sequence in sequences))
+        await it.store.commit([], [Write(b"r/other", b"x")])
+        at = Position(1, 3)
+        for last in FORKS:
+            end = await it.open(at, last=last)
+            assert await get(end) == wire.Refused(
+                "diverged",
+                f"gcp stands at 1.3, where its record was written by {last.origin} at {last.stamp}, that of "
+                "aws by aws at 1000000000.3: the history forked within epoch 1",
+            )
+            await it.task
+        assert it.source.confirmed() is None
+        end = await it.open(at, last=Provenance(envelope(3).stamp, "aws"))
+        assert isinstance(await get(end), wire.Welcome)
+        await end.close()
+
+
+@virtual
+async def test_what_is_no_longer_kept_proves_nothing() -> None:
+    it = Fixture()
+    for sequence in range(1, 5):
+        await write(it.store, envelope(sequence, b"%d" % sequence))
+    end = await it.open(Position(1, 3), last=None)
+    assert isinstance(await get(end), wire.Welcome)
+    await end.close()
+    await it.store.compact(3)
+    end = await it.open(Position(1, 3), last=FORKS[0])
+    assert isinstance(await get(end), wire.Welcome)
+    await end.close()
+
+
+@virtual
+async def test_a_fork_is_told_by_the_primary_only() -> None:
+    it = Fixture()
+    for sequence in range(1, 4):
+        await write(it.store, envelope(sequence))
+    plain = it.store.watch
+
+    def demoted(*arguments: Any, **options: Any) -> Any:
+        it.role.record = FixedRole("aws", "gcp", 2).record
+        return plain(*arguments, **options)
+
+    it.store.watch = demoted  # type: ignore[method-assign]
+    refused = await get(await it.open(Position(1, 3), last=FORKS[0]))
+    assert isinstance(refused, wire.Refused)
+    assert refused.code == "not_primary"
 
 
 @virtual

@@ -12,12 +12,14 @@ import pytest
 from support.pipe import FixedRole, pipe
 
 from grey.data import keyspace
-from grey.data.history import History
+from grey.data.history import History, Provenance
 from grey.data.requests import Operation
 from grey.data.writer import Writer
 from grey.record import HybridClock
+from grey.record.envelope import decode
 from grey.replicate.follower import Follower
 from grey.replicate.source import Source
+from grey.replicate.tasks import closing
 from grey.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -155,3 +157,23 @@ async def test_a_replica_that_was_away_too_long_is_copied(pair: Pair) -> None:
         assert follower.copies == 1
     assert await pair.content(pair.replica) == await pair.content(pair.primary)
     assert await pair.replica.get(keyspace.COPYING) is None
+
+
+async def test_every_record_is_told_from_others_on_both_ends(pair: Pair) -> None:
+    async with pair.follow() as follower:
+        await pair.write(0, 60)
+        await pair.caught_up(follower)
+    newest = await pair.history.position()
+    written = {}
+    async with closing(pair.primary.watch(keyspace.DATA, keyspace.DATA_END, after=0)) as transactions:
+        async for changes in transactions:
+            records = [decode(change.value) for change in changes if change.value is not None]
+            written |= {record.position: Provenance(record.stamp, record.origin) for record in records}
+            if newest in written:
+                break
+    assert len(written) == newest.sequence
+    for history in (pair.history, History(pair.replica)):
+        assert await history.provenance_of(newest) == written[newest]
+        for position, provenance in written.items():
+            revision = await history.revision_of(position)
+            assert await history.provenance_of(position, revision=revision) == provenance

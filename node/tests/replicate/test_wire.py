@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from grey.record import Position
+from grey.data.history import Provenance
+from grey.record import Position, Stamp
 from grey.replicate import wire
 
 FROM_FOLLOWER = [
-    wire.Hello(1, "gcp-west", Position(1, 42)),
+    wire.Hello(1, "gcp-west", Position(1, 42), Provenance(Stamp(5, 6), "aws-east")),
+    wire.Hello(1, "gcp-west", Position(0, 0)),
     wire.Probe(7),
     wire.Confirm(Position(2, 3)),
 ]
@@ -37,9 +39,15 @@ def test_a_source_is_understood(message: wire.FromSource) -> None:
 
 def test_the_form_of_hello_is_fixed() -> None:
     """An older and a newer release must read each other's version."""
-    assert msgspec.msgpack.decode(wire.encode(FROM_FOLLOWER[0])) == ["hello", 1, "gcp-west", [1, 42]]
-    newer = msgspec.msgpack.encode(["hello", 2, "gcp-west", [1, 42], "something new"])
-    assert wire.decode_from_follower(newer) == wire.Hello(2, "gcp-west", Position(1, 42))
+    older = ["hello", 1, "gcp-west", [1, 42]]
+    last = [[5, 6], "aws-east"]
+    assert msgspec.msgpack.decode(wire.encode(FROM_FOLLOWER[0])) == [*older, last]
+    assert msgspec.msgpack.decode(wire.encode(FROM_FOLLOWER[1])) == ["hello", 1, "gcp-west", [0, 0], None]
+    assert wire.decode_from_follower(msgspec.msgpack.encode(older)) == wire.Hello(
+        1, "gcp-west", Position(1, 42)
+    )
+    newer = msgspec.msgpack.encode(["hello", 2, "gcp-west", [1, 42], last, "something new"])
+    assert wire.decode_from_follower(newer) == msgspec.structs.replace(FROM_FOLLOWER[0], version=2)
 
 
 def test_a_page_or_a_refusal() -> None:

@@ -7,17 +7,27 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from grey.data import keyspace
 from grey.data.errors import Diverged, HigherEpoch
 from grey.data.reader import decode_value
-from grey.record import Position
+from grey.record import Position, Stamp
 from grey.record.position import ORIGIN
 from grey.store.interface import Compacted, Compare, CompareFailed, StoreDamaged, Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from grey.record import Envelope
     from grey.store.interface import Change, Item, Store
+
+
+class Provenance(msgspec.Struct, frozen=True, array_like=True):
+    """When and where a record was written: tells apart two that have one position in two histories."""
+
+    stamp: Stamp
+    origin: str
 
 
 class History:
@@ -89,12 +99,32 @@ class History:
         """
         if (await self._store.status()).revision == revision:
             return held
-        for change in await first_transaction(self._store, after=revision):
-            if change.value is not None and change.key.startswith(keyspace.DATA):
-                found = decode_value(change.key, change.value).position
-                if found.sequence == position.sequence:
-                    return found
-        raise Compacted(revision, revision + 1)
+        found = _record(await first_transaction(self._store, after=revision), position.sequence)
+        if found is None:
+            raise Compacted(revision, revision + 1)
+        return found.position
+
+    async def provenance_of(self, position: Position, *, revision: int | None = None) -> Provenance | None:
+        """Return the provenance of the record at ``position``; None when its transaction is not kept here.
+
+        So it is at the origin, right after a full copy and after compaction. ``revision`` is what
+        ``revision_of`` returned for the position; without it the position is that of the newest record here
+        (None when it is not). Raises StoreDamaged.
+        """
+        if position == ORIGIN:
+            return None
+        try:
+            mark = await self._store.get(keyspace.POSITION, revision=revision)
+            if mark is not None and parse_position(mark) == position:
+                before = mark.revision - 1
+            elif revision is not None:
+                before = revision  # the record is inside the next transaction
+            else:
+                return None
+            found = _record(await first_transaction(self._store, after=before), position.sequence)
+        except Compacted:
+            return None
+        return None if found is None else Provenance(found.stamp, found.origin)
 
     async def _position_at(self, revision: int) -> Position:
         return parse_position(await self._store.get(keyspace.POSITION, revision=revision))
@@ -105,6 +135,16 @@ async def first_transaction(store: Store, *, after: int) -> list[Change]:
     watch = cast("AsyncGenerator[list[Change], None]", store.watch(b"", None, after=after))
     async with aclosing(watch):
         return await anext(watch)
+
+
+def _record(changes: list[Change], sequence: int) -> Envelope | None:
+    """Return the record of a transaction with a sequence number; raises StoreDamaged."""
+    for change in changes:
+        if change.value is not None and change.key.startswith(keyspace.DATA):
+            found = decode_value(change.key, change.value)
+            if found.position.sequence == sequence:
+                return found
+    return None
 
 
 def format_epoch(epoch: int) -> bytes:

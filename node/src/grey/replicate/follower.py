@@ -14,6 +14,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from grey.data.history import History
 from grey.record.position import ORIGIN
 from grey.replicate import wire
 from grey.replicate.channel import ChannelClosed
@@ -87,6 +88,7 @@ class Follower:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """``monotonic`` should count while the machine sleeps (CLOCK_BOOTTIME); both are in seconds."""
+        self._history = History(store)
         self._role = role
         self._cluster = cluster
         self._connect = connect
@@ -182,11 +184,13 @@ class Follower:
                 f"here says {target.cluster} in epoch {target.epoch}; if this stays, the federation store is "
                 "older than the data: restore the newer one"
             )
+        here = self._landing.cursor
+        hello = wire.Hello(wire.VERSION, self._cluster, here, await self._history.provenance_of(here))
         async with (
             asyncio.timeout(SILENCE_SECONDS) as limit,
-            self._connect(target.cluster, self._landing.cursor) as channel,
+            self._connect(target.cluster, here) as channel,
         ):
-            copy = await self._greet(channel, target)
+            copy = await self._greet(channel, target, hello)
             limit.reschedule(None)
             if not copy:
                 self._problem = None
@@ -194,10 +198,10 @@ class Follower:
                 return
         await self._copy(target)
 
-    async def _greet(self, channel: Channel, target: RoleRecord) -> bool:
+    async def _greet(self, channel: Channel, target: RoleRecord, hello: wire.Hello) -> bool:
         """Ask for the stream; say whether a full copy is needed instead."""
-        here = self._landing.cursor
-        await _send(channel, wire.Hello(wire.VERSION, self._cluster, here))
+        here = hello.from_position
+        await _send(channel, hello)
         answer = wire.decode_from_source(await channel.receive())
         self.connections += 1
         self._check(target)

@@ -124,8 +124,11 @@ class Source:
             epoch = self._role.epoch()
             try:
                 revision = await self._history.revision_of(after)
+                forked = await self._forked(hello, revision)
             finally:
                 self._check_epoch(epoch)
+            if forked is not None:
+                return forked
             self._confirmed[peer] = after
             await self._welcome(channel, epoch)
             await self._stream(channel, peer, epoch, after, revision)
@@ -137,6 +140,24 @@ class Source:
             self._confirmed[peer] = after
             return wire.Refused("compacted", f"{self._cluster} no longer has what follows {after}: {error}")
         raise AssertionError("a stream always ends with a reason")
+
+    async def _forked(self, hello: wire.Hello, revision: int) -> wire.Refused | None:
+        """Return the refusal of a follower whose last record is another than the one of its position here.
+
+        Records that one of the two no longer has prove nothing.
+        """
+        theirs, position = hello.last, hello.from_position
+        if theirs is None:
+            return None
+        ours = await self._history.provenance_of(position, revision=revision)
+        if ours is None or ours == theirs:
+            return None
+        return wire.Refused(
+            "diverged",
+            f"{hello.cluster} stands at {position}, where its record was written by {theirs.origin} at "
+            f"{theirs.stamp}, that of {self._cluster} by {ours.origin} at {ours.stamp}: the history forked "
+            f"within epoch {position.epoch}",
+        )
 
     async def _welcome(self, channel: Channel, epoch: int) -> None:
         head = await self._history.position()

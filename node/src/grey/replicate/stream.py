@@ -163,7 +163,7 @@ class Stream:
 def _records(changes: list[Change], after: Position) -> list[tuple[Position, bytes]]:
     """Return the records of one transaction that come after a position, in order.
 
-    A key that was removed is no record: housekeeping removes tombstones that all have seen.
+    A key that was removed is no record. Nothing removes tombstones yet; a delete is a record of its own.
     """
     try:
         found = [

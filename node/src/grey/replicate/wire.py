@@ -9,7 +9,9 @@
 =========  =========  ======================================================================================
 message    sent by    meaning
 =========  =========  ======================================================================================
-Hello      follower   first message: "I hold everything up to ``from_position``, go on after it"
+Hello      follower   first message: "I hold everything up to ``from_position``, go on after it". ``last``
+                      is the provenance of its record there, as far as it keeps it: a history that forked
+                      within one epoch has other records at the same positions
 Welcome    source     the answer: who serves, in which epoch, and the position it stands at
 Refused    source     the answer, or at any later time the last message: why there is no stream (any more)
 Records    source     the next records: whole engine transactions of the source, in order, without a hole
@@ -37,6 +39,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from grey.data.history import Provenance
 from grey.record import Position
 
 VERSION = 1
@@ -55,6 +58,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     version: int
     cluster: str
     from_position: Position
+    last: Provenance | None = None
 
 
 class Probe(msgspec.Struct, frozen=True, array_like=True, tag="probe"):

@@ -30,6 +30,7 @@ status: ## the demo's status table
 
 unit: ## the fast loop: unit tests of the node, the collection and the tools
 	@$(BOOTSTRAP) dev
+	@$(VENV) tools/get_etcd.py
 	@$(VENV) tools/lanes.py unit
 
 lint: ## ruff, mypy, yamllint, ansible-lint, shellcheck, reuse, the house's own rules

@@ -72,6 +72,13 @@ def lanes() -> dict[str, Lane]:
     return {lane.name: lane for lane in known}
 
 
+def use_etcd(chosen: Path = CACHE / "etcd" / "path") -> None:
+    """Let every lane find the etcd that get_etcd.py chose: it may be in no folder of PATH."""
+    if chosen.is_file():
+        folder = Path(chosen.read_text(encoding="utf-8").strip()).parent
+        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
 def main(arguments: list[str]) -> int:
     """Run the lanes that are named; 0 when every test of every lane passed."""
     # A shell's background job ignores Ctrl-C, and so would the lanes, which are ended by it.
@@ -199,4 +206,5 @@ def bench() -> int:
 
 
 if __name__ == "__main__":
+    use_etcd()
     sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -82,3 +83,12 @@ def test_a_lane_that_hangs_is_ended(run, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_unknown_lane_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert lanes.main(["nonsense"]) == 2
     assert "lanes: demo, sanity, node" in capsys.readouterr().err
+
+
+def test_the_chosen_etcd_is_found_by_the_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    lanes.use_etcd(tmp_path / "path")
+    assert os.environ["PATH"] == "/usr/bin"
+    (tmp_path / "path").write_text("/opt/etcd-3.5/etcd\n", encoding="utf-8")
+    lanes.use_etcd(tmp_path / "path")
+    assert os.environ["PATH"] == "/opt/etcd-3.5:/usr/bin"

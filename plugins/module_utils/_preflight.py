@@ -20,7 +20,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._command import r
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 ARCHITECTURES = ("x86_64", "aarch64")
 # The kernel takes 107 bytes; supervisord first binds PATH.PID, and a PID has up to seven digits.
@@ -78,6 +78,49 @@ def marker_state(path: str) -> str | None:
     except (OSError, ValueError):
         return None
     return str(said.get("state")) if isinstance(said, dict) else None
+
+
+def identity_faults(path: str, wanted: Mapping[str, str]) -> list[str]:
+    """Say when the host's identity file (docs/reference/node-file.md) names others than ``wanted`` does.
+
+    ``wanted`` holds federation, cluster and node. A host without the file has no data yet, and no fault.
+    """
+    try:
+        held = json.loads(Path(path).read_bytes())
+        found = {key: str(held[key]) for key in wanted}
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return [
+            f"{path}: wanted to read whose data this host holds, found: {said}; restore the file from a backup"
+        ]
+    if found == wanted:
+        return []
+    kinds = [key for key in wanted if found[key] != wanted[key]]
+    return [
+        f"identity: wanted {_named(wanted, kinds)} as the federation file and the inventory say, found the data "
+        f"of {_named(found, kinds)} on this host ({path}); a federation, cluster or node cannot be renamed: "
+        "restore the name, or tear that deployment down under its old name first"
+    ]
+
+
+def address_faults(node_file: str, wanted: str, hint: str) -> list[str]:
+    """Say when the node's file on the host has another address than the one ``wanted``."""
+    try:
+        text = Path(node_file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []  # not deployed; whether the folder can be written is another check
+    # Hosts need no YAML library for the one value that is wanted of a file that this collection wrote.
+    match = re.search(
+        r"^( +)listen:[^\n]*\n(?:\1 +[^\n]*\n)*?\1 +address: *[\"']?([^\s\"']+)", text, re.MULTILINE
+    )
+    if match is None or match.group(2) == wanted:
+        return []
+    return [
+        f"address: wanted {wanted} as the inventory says, found this host deployed with {match.group(2)} "
+        f"({node_file}); {hint}"
+    ]
 
 
 def socket_faults(paths: Iterable[str], hint: str) -> list[str]:
@@ -177,6 +220,10 @@ def _version(binary: Binary) -> str | GreyError:
         )
     match = re.search(r"\d+(\.\d+)+", answer.output)
     return match.group() if match else "unknown"
+
+
+def _named(names: Mapping[str, str], kinds: Sequence[str]) -> str:
+    return ", ".join(f"{kind} {names[kind]}" for kind in kinds)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

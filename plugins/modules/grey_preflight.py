@@ -12,6 +12,7 @@ short_description: Check what a host must offer before anything on it is touched
 version_added: 0.1.0
 description:
   - Checks ports, socket paths, folders, free disk space, the architecture and the programs of a host in one call.
+  - Finds a deployment of another federation, cluster, node or address on the host, which must not be overwritten.
   - Returns everything that is wrong at once and never fails for it, so that a play can show the faults of all hosts together.
 author:
   - Grey Distributed contributors (@grey-distributed)
@@ -87,6 +88,32 @@ options:
     description: What to do about a path that is too long.
     type: str
     default: choose a shorter root folder
+  node_file:
+    description: The node's file, when the host may have one; the address in it must be O(address).
+    type: path
+  address_hint:
+    description: What to do about a host that is deployed with another address.
+    type: str
+    default: set grey_address to that one, or tear the deployment down first
+  identity_file:
+    description: The node's identity file, when the host may have one; it must say what O(identity) says.
+    type: path
+  identity:
+    description: Whose data the host is to hold; needed with O(identity_file).
+    type: dict
+    suboptions:
+      federation:
+        description: The federation's name.
+        type: str
+        required: true
+      cluster:
+        description: The cluster's name.
+        type: str
+        required: true
+      node:
+        description: The node's name.
+        type: str
+        required: true
 """
 
 EXAMPLES = r"""
@@ -154,6 +181,10 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         *_preflight.folder_faults(params["folders"]),
         *binary_faults,
     ]
+    if params["identity_file"] is not None:
+        faults += _preflight.identity_faults(params["identity_file"], params["identity"])
+    if params["node_file"] is not None:
+        faults += _preflight.address_faults(params["node_file"], params["address"], params["address_hint"])
     if params["folders"]:
         faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
     faults = [f"{params['host']}: {fault}" for fault in faults]
@@ -199,7 +230,22 @@ def main() -> None:
             },
             "marker_file": {"type": "path"},
             "hint": {"type": "str", "default": "choose a shorter root folder"},
+            "node_file": {"type": "path"},
+            "address_hint": {
+                "type": "str",
+                "default": "set grey_address to that one, or tear the deployment down first",
+            },
+            "identity_file": {"type": "path"},
+            "identity": {
+                "type": "dict",
+                "options": {
+                    "federation": {"type": "str", "required": True},
+                    "cluster": {"type": "str", "required": True},
+                    "node": {"type": "str", "required": True},
+                },
+            },
         },
+        required_by={"identity_file": ["identity"]},
         supports_check_mode=True,
     )
     finish(module, work)

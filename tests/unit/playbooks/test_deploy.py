@@ -46,22 +46,26 @@ class Deployment:
         self.root = root / "demo"
         self.bin = root / "bin"
         self.bin.mkdir()
+        self.holds(federation())
+        for name in ("greyd", "supervisord", "etcd"):
+            program(self.bin / name, "print('version 3.5.0')\n")
+
+    def holds(self, document: dict[str, object]) -> None:
+        """Say what grey-ctl finds in the federation file."""
         program(
             self.bin / "grey-ctl",
             f"import sys\nif 'show' in sys.argv and 'wrong' in sys.argv[3]:\n    print({wrong()!r})\n    "
             "sys.exit(2)\n"
-            f"print({json.dumps(federation())!r})\n",
+            f"print({json.dumps(document)!r})\n",
         )
-        for name in ("greyd", "supervisord", "etcd"):
-            program(self.bin / name, "print('version 3.5.0')\n")
 
-    def play(self, playbook: str, *arguments: str, code: int = 0) -> str:
+    def play(self, playbook: str, *arguments: str, code: int = 0, net: str = "127.66") -> str:
         """Run a playbook; return what it printed."""
         done = subprocess.run(
             [str(PLAYBOOK), f"{playbook}.yml", "-i", "../inventories/local", "-e", f"grey_bin_dir={self.bin}",
              "-e", f"grey_ctl={self.bin}/grey-ctl", "-e", f"grey_etcd={self.bin}/etcd", *arguments],
             cwd=ROOT / "playbooks",
-            env={**os.environ, "GREY_DEMO_ROOT": str(self.root), "GREY_DEMO_NET": "127.66", "NO_COLOR": "1"},
+            env={**os.environ, "GREY_DEMO_ROOT": str(self.root), "GREY_DEMO_NET": net, "NO_COLOR": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -119,6 +123,26 @@ def test_a_wrong_file_is_refused_before_any_host_is_touched(deployment: Deployme
     assert "wrong.yaml:3: federation.nmae: unknown key" in output
     assert "PLAY [2" not in output
     assert not deployment.root.exists()
+
+
+def test_another_name_or_network_is_refused_before_anything_is_written(deployment: Deployment) -> None:
+    deployment.play("deploy", "--tags", "prepare,trust")
+    for host in ("aws-east-1", "gcp-west-1", "edge-chicago-1"):
+        identity = {"federation": "global-grey", "cluster": host[:-2], "node": host, "data_id": "d1"}
+        (deployment.root / host / "etc/grey/identity.json").write_text(json.dumps(identity))
+    before = tree(deployment.root)
+    output = deployment.play("deploy", net="127.67", code=2)
+    assert (
+        "aws-east-1: address: wanted 127.67.1.1 as the inventory says, found this host deployed with 127.66.1.1"
+        in output
+    )
+    assert "set GREY_DEMO_NET to the old one, or run make demo-clean first" in output
+    assert tree(deployment.root) == before
+    deployment.holds({**federation(), "name": "other-grey"})
+    output = deployment.play("deploy", "--limit", "gcp-west-1", code=2)
+    assert "gcp-west-1: identity: wanted federation other-grey as" in output
+    assert "found the data of federation global-grey on this host" in output
+    assert tree(deployment.root) == before
 
 
 def test_tearing_down_needs_the_name_and_survives_a_broken_file(

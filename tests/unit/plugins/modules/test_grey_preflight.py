@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
@@ -163,6 +164,61 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
             "check the path and that the node is installed"
         )
     ]
+
+
+OURS = {"federation": "global-grey", "cluster": "aws-east", "node": "aws-east-1"}
+
+
+def test_no_identity_and_the_own_identity_are_good(tmp_path: Path) -> None:
+    file = tmp_path / "identity.json"
+    assert faults(identity_file=str(file), identity=OURS) == []
+    file.write_text(json.dumps({**OURS, "data_id": "d1"}))
+    assert faults(identity_file=str(file), identity=OURS) == []
+
+
+@pytest.mark.parametrize("kind", ["federation", "cluster", "node"])
+def test_data_of_another_federation_cluster_or_node_is_refused(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "identity.json"
+    file.write_text(json.dumps({**OURS, "data_id": "d1"}))
+    assert faults(identity_file=str(file), identity={**OURS, kind: "new"}) == [
+        (
+            f"h: identity: wanted {kind} new as the federation file and the inventory say, found the data of "
+            f"{kind} {OURS[kind]} on this host ({file}); a federation, cluster or node cannot be renamed: "
+            "restore the name, or tear that deployment down under its old name first"
+        )
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"federation": "global-grey"}'])
+def test_an_identity_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "identity.json"
+    file.write_text(content)
+    [fault] = faults(identity_file=str(file), identity=OURS)
+    assert fault.startswith(f"h: {file}: wanted to read whose data this host holds, found: ")
+    assert fault.endswith("; restore the file from a backup")
+
+
+def test_an_identity_file_needs_what_it_should_say() -> None:
+    args = {"host": "h", "address": "127.0.0.1", "identity_file": "/etc/grey/identity.json"}
+    assert fails("grey_preflight", args) == "missing parameter(s) required by 'identity_file': identity"
+
+
+@pytest.mark.parametrize(
+    ("address", "written"), [("127.0.0.9", "127.0.0.9"), ("::1", "'::1'"), ("::1", '"::1"')]
+)
+def test_a_host_deployed_with_another_address_is_refused(tmp_path: Path, address: str, written: str) -> None:
+    file = tmp_path / "grey.yaml"
+    assert faults(node_file=str(file)) == []
+    text = f"node:\n  name: a\n  listen:\n    api: 8080\n    address: {written}\n  tls: {{}}\n"
+    file.write_text(text)
+    assert faults(node_file=str(file), address_hint="set it back") == [
+        (
+            f"h: address: wanted 127.0.0.1 as the inventory says, found this host deployed with {address} "
+            f"({file}); set it back"
+        )
+    ]
+    file.write_text(text.replace(written, "127.0.0.1"))
+    assert faults(node_file=str(file)) == []
 
 
 @pytest.mark.parametrize(

@@ -93,15 +93,20 @@ def identity_faults(path: str, wanted: Mapping[str, str]) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return [
-            f"{path}: wanted to read whose data this host holds, found: {said}; restore the file from a backup"
+            (
+                f"{path}: wanted to read whose data this host holds, found: {said}; restore it from a backup, "
+                "or, if the data is intact, delete it and run again"
+            )
         ]
     if found == wanted:
         return []
     kinds = [key for key in wanted if found[key] != wanted[key]]
     return [
-        f"identity: wanted {_named(wanted, kinds)} as the federation file and the inventory say, found the data "
-        f"of {_named(found, kinds)} on this host ({path}); a federation, cluster or node cannot be renamed: "
-        "restore the name, or tear that deployment down under its old name first"
+        (
+            f"identity: wanted {_named(wanted, kinds)} as the federation file and the inventory say, found "
+            f"the data of {_named(found, kinds)} on this host ({path}); a federation, cluster or node cannot be "
+            "renamed: restore the name, or tear that deployment down under its old name first"
+        )
     ]
 
 
@@ -118,8 +123,10 @@ def address_faults(node_file: str, wanted: str, hint: str) -> list[str]:
     if match is None or match.group(2) == wanted:
         return []
     return [
-        f"address: wanted {wanted} as the inventory says, found this host deployed with {match.group(2)} "
-        f"({node_file}); {hint}"
+        (
+            f"address: wanted {wanted} as the inventory says, found this host deployed with {match.group(2)} "
+            f"({node_file}); {hint}"
+        )
     ]
 
 

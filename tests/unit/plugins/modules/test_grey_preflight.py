@@ -195,7 +195,7 @@ def test_an_identity_that_cannot_be_read_is_refused(tmp_path: Path, content: str
     file.write_text(content)
     [fault] = faults(identity_file=str(file), identity=OURS)
     assert fault.startswith(f"h: {file}: wanted to read whose data this host holds, found: ")
-    assert fault.endswith("; restore the file from a backup")
+    assert fault.endswith("; restore it from a backup, or, if the data is intact, delete it and run again")
 
 
 def test_an_identity_file_needs_what_it_should_say() -> None:

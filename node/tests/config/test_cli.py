@@ -14,6 +14,9 @@ from grey.cli.config import config
 from grey.config import federation, schema
 
 DATA = Path(__file__).parent / "data"
+UNCHECKED = (
+    "grey-ctl: the rules between keys were not checked yet; correct the faults above, then check again"
+)
 GOOD = str(DATA / "federation.yaml")
 
 
@@ -42,13 +45,44 @@ def test_check_says_in_one_line_that_a_file_is_right() -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, expected, "")
 
 
-def test_check_refuses_with_every_fault(wrong: str) -> None:
+def test_check_refuses_with_every_fault_of_the_form(wrong: str) -> None:
     result = run("check", wrong)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
         f"{wrong}:25: federation.clusters[1].wieght: unknown key; did you mean weight?",
         f'{wrong}:38: federation.replication.mode: expected one of sync, async, semi-sync; found "fast"',
+        UNCHECKED,
     ]
+
+
+def test_the_rules_between_keys_come_once_the_form_is_right(tmp_path: Path, verbatim: str) -> None:
+    path = tmp_path / "two.yaml"
+    two = verbatim.replace("role: replica", "role: primary", 1)
+    path.write_text(two.replace("weight: 25", "weigth: 25"))
+    typo = "federation.clusters[2].weigth: unknown key; did you mean weight?"
+    result = run("check", str(path))
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        2,
+        [
+            f"{path}:{line_of(path, 'weigth')}: {typo}",
+            UNCHECKED,
+        ],
+    )
+    path.write_text(two)
+    result = run("check", str(path))
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        2,
+        [
+            (
+                f"{path}:24: federation.clusters[1].role: expected one primary in active-passive, "
+                "found another one: aws-east is the primary; write role: replica"
+            )
+        ],
+    )
+
+
+def line_of(path: Path, text: str) -> int:
+    return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
 @pytest.mark.parametrize("command", ["check", "show"])

@@ -76,7 +76,6 @@ def test_all_faults_are_reported_in_the_order_of_the_file(edited: Edited) -> Non
     ).faults()
     assert [fault.split(": ")[:2] for fault in found] == [
         ["f.yaml:2", "federation.name"],
-        ["f.yaml:14", "federation.clusters[0].role"],
         ["f.yaml:17", "federation.clusters[0].rol"],
         ["f.yaml:37", "federation.replication.mode"],
     ]
@@ -220,3 +219,28 @@ def test_the_document_s_file_with_random_values_in_it(verbatim: str, data: st.Da
         federation.to_plain(federation.read(yamlfile.Document("f.yaml", plain, {})))
     except ConfigError as error:
         assert error.faults
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "faults"),
+    [
+        (
+            "role: primary",
+            "rolle: primary",
+            ["f.yaml:18: federation.clusters[0].rolle: unknown key; did you mean role?"],
+        ),
+        (
+            "role: primary",
+            "secret: primary",
+            [
+                "f.yaml:15: federation.clusters[0].role: the key is missing; add it, for example role: primary",
+                (
+                    "f.yaml:18: federation.clusters[0].secret: unknown key; known in federation.clusters[0]: "
+                    "name, endpoint, region, role, weight, capabilities, voter"
+                ),
+            ],
+        ),
+    ],
+)
+def test_a_misspelt_required_key_is_one_fault(edited: Edited, old: str, new: str, faults: list[str]) -> None:
+    assert edited((old, new)).faults() == faults

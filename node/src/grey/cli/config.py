@@ -10,10 +10,15 @@ import click
 import msgspec
 
 from grey.config import federation, schema, support
-from grey.config.errors import ConfigError
+from grey.config.errors import ConfigError, FormError
 
 WRONG_FILE = 2
 """The exit code for a file that is wrong."""
+
+UNCHECKED = (
+    "grey-ctl: the rules between keys were not checked yet; correct the faults above, then check again"
+)
+"""The last line when the form is wrong: more faults may come."""
 
 
 @click.group()
@@ -24,7 +29,10 @@ def config() -> None:
 @config.command()
 @click.argument("file")
 def check(file: str) -> None:
-    """Check a federation file: exit 0, or 2 with every fault on standard error."""
+    """Check a federation file: exit 0, or 2 with the faults on standard error.
+
+    The rules between keys are checked once the form is right; a last line says when they were not.
+    """
     try:
         found = support.load(file)
     except ConfigError as error:
@@ -64,4 +72,6 @@ def show_schema() -> None:
 def _refuse(error: ConfigError) -> NoReturn:
     for fault in error.faults:
         click.echo(str(fault), err=True)
+    if isinstance(error, FormError):
+        click.echo(UNCHECKED, err=True)
     raise SystemExit(WRONG_FILE)

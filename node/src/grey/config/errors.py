@@ -35,6 +35,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
+class FormError(ConfigError):
+    """The form of a file is wrong, so that the rules between its keys were not checked."""
+
+
 class BadValue(ValueError):
     """A text is not in the form that was wanted."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from grey.config import rules, schema, units, values, voters, yamlfile
-from grey.config.errors import ConfigError
+from grey.config.errors import ConfigError, FormError
 from grey.config.model import (
     Cluster,
     ConflictResolution,
@@ -36,7 +36,7 @@ _Plain = dict[str, Any]
 
 
 def load(path: str | Path) -> Federation:
-    """Read a federation file and check all of it. Raises ConfigError with everything that is wrong.
+    """Read a federation file and check all of it. Raises ConfigError as ``read`` does.
 
     What the file may say but this version cannot carry out is for ``grey.config.support`` to refuse.
     """
@@ -44,11 +44,15 @@ def load(path: str | Path) -> Federation:
 
 
 def read(document: Document) -> Federation:
-    """Check a document as a federation file. Raises ConfigError with everything that is wrong."""
+    """Check a document as a federation file. Raises ConfigError with everything that is wrong.
+
+    The rules between keys take a federation, so they are checked once the form is right: FormError says that
+    they were not. With defaults in place of what cannot be read they would find faults that are none.
+    """
     schema.check(document, SCHEMA)
     doubled = list(rules.doubled_replication(document))
     if doubled:
-        raise ConfigError(doubled)
+        raise FormError(doubled)
     federation = _federation(schema.filled(_one_replication(document.data), SCHEMA))
     faults = rules.broken(federation, document)
     if faults:

@@ -25,7 +25,7 @@ _HEAD = """\
 # The federation file
 
 One `federation.yaml` drives the playbooks and every node. `grey-ctl config check FILE` checks it (exit 0, or
-2 with every fault as `FILE:LINE: KEY: what was wanted, what was found; the next step`), `grey-ctl config show
+2 with the faults as `FILE:LINE: KEY: what was wanted, what was found; the next step`), `grey-ctl config show
 FILE -o json` shows it with all defaults, and `grey-ctl config schema` prints its JSON Schema. Editors check
 while you type when the file begins with `# yaml-language-server: $schema=PATH-OF-THE-SCHEMA`.
 
@@ -41,13 +41,19 @@ valid, but refused by `config check`, the playbooks and `greyd` until they can b
 - A **name** has 1 to 63 characters `a-z`, `0-9` and `-`, and neither begins nor ends with `-`.
 - A **path** is absolute.
 """
+_RULES = """\
+## Rules between keys
+
+They are checked once the tables above are kept: faults of that kind come first, and `grey-ctl config check`
+then ends with a line that says so.
+"""
 _TYPES = {"boolean": "`true` or `false`", "integer": "whole number", "object": "mapping", "string": "text"}
 
 
 def render() -> str:
     """Return the page in Markdown."""
     root = schema.schema(SCHEMA)
-    parts = [_HEAD, *_sections(root, root, "", set()), "## Rules between keys\n"]
+    parts = [_HEAD, *_sections(root, root, "", set()), _RULES]
     docs = [
         " ".join((inspect.getdoc(rule) or "").replace("``", "`").split())
         for rule in (rules.doubled_replication, *rules.RULES)

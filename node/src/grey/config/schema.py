@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 
 from grey.config import units, values
-from grey.config.errors import BadValue, ConfigError, Fault, quoted
+from grey.config.errors import BadValue, Fault, FormError, quoted
 from grey.config.yamlfile import Document, KeyPath, dotted
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ def schema(name: str) -> Schema:
 
 
 def check(document: Document, name: str) -> None:
-    """Raise ConfigError with everything in which the document departs from the schema of this name."""
+    """Raise FormError with everything in which the document departs from the schema of this name."""
     faults = [
         fault
         for error in _validator(name).iter_errors(document.data)
         for fault in _faults(document, name, error)
     ]
     if faults:
-        raise ConfigError(dict.fromkeys(faults))
+        raise FormError(dict.fromkeys(faults))
 
 
 def filled(value: Any, name: str) -> Any:
@@ -126,7 +126,7 @@ def _faults(document: Document, name: str, error: ValidationError) -> Iterator[F
                 yield document.fault((*path, key), "unknown key", _known(key, path, part, schema(name)))
     elif error.validator == "required":
         for key in part["required"]:
-            if key not in found:
+            if key not in found and not _is_misspelt(key, found, part, schema(name)):
                 yield document.fault((*path, key), "the key is missing", _example(key, part, schema(name)))
     elif error.validator != "pattern" or "format" not in part:
         # A pattern beside a format is for editors: the format says the same, and says it better.
@@ -190,14 +190,30 @@ def _article(title: str) -> str:
 
 def _known(key: str, path: KeyPath, part: Schema, root: Schema) -> str:
     """Say which known key was probably meant: one with this name elsewhere, or one nearly like it here."""
-    places = [place for place in _places(root, root, ()) if place[-1] == key]
-    if len(places) == 1:
-        above = dotted(places[0][:-1])
+    if place := _elsewhere(key, root):
+        above = dotted(place[:-1])
         return f"it belongs in {above}" if above else "it belongs at the top of the file"
-    close = difflib.get_close_matches(key, part["properties"], 1)
-    if close:
-        return f"did you mean {close[0]}?"
+    if meant := _like(key, part):
+        return f"did you mean {meant}?"
     return f"known in {dotted(path) or 'the file'}: {', '.join(part['properties'])}"
+
+
+def _is_misspelt(key: str, found: Any, part: Schema, root: Schema) -> bool:
+    """Say whether a missing key is there under a name of which ``_known`` asks whether it was meant."""
+    unknown = [other for other in found if other not in part["properties"]]
+    return part.get("additionalProperties") is False and any(
+        _like(other, part) == key and not _elsewhere(other, root) for other in unknown
+    )
+
+
+def _like(key: str, part: Schema) -> str | None:
+    return next(iter(difflib.get_close_matches(key, part["properties"], 1)), None)
+
+
+def _elsewhere(key: str, root: Schema) -> tuple[str, ...] | None:
+    """Return the one place of the file that has a key of this name, None unless there is exactly one."""
+    places = [place for place in _places(root, root, ()) if place[-1] == key]
+    return places[0] if len(places) == 1 else None
 
 
 def _places(part: Schema, root: Schema, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

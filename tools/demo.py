@@ -61,7 +61,7 @@ def up() -> None:
         )
     changes = sum(int(number) for number in re.findall(r"\bchanged=(\d+)", output))
     words = "everything was already as the federation file says" if changes == 0 else "deployed"
-    say(f"{changes} changes: {words} ({seconds(started)})\n")
+    say(f"{changes} {'change' if changes == 1 else 'changes'}: {words} ({seconds(started)})\n")
     table()
     say(
         "next:\n"
@@ -183,14 +183,19 @@ def end(pids: list[int]) -> None:
 
 
 class Phases:
-    """Prints the plays of a run as they begin and names the task at hand."""
+    """Prints the plays of a run as they begin, each once, and names the task at hand."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
 
     def __call__(self, line: str) -> str | None:
         """Take one line of Ansible's output."""
         if match := re.match(r"PLAY \[(.+)\] \*+", line):
-            print("\r\x1b[K" if sys.stdout.isatty() else "", end="")
-            say(f"  {match[1]}")
-            return ""
+            if match[1] not in self._shown:  # a serial play begins once per host
+                self._shown.add(match[1])
+                print("\r\x1b[K" if sys.stdout.isatty() else "", end="")
+                say(f"  {match[1]}")
+            return match[1]
         if match := re.match(r"TASK \[(.+)\] \*+", line):
             return match[1]
         return None

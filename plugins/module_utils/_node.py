@@ -96,9 +96,9 @@ class Control:
             else:
                 raise self._failed("status", answer)
             if time.monotonic() >= deadline:
+                limit = f" within {wait_seconds:g} s" if wait_seconds > 0 else ""
                 raise GreyError(
-                    f"federation {self._federation}: wanted {_wish(online)} within {wait_seconds:g} s, "
-                    f"found: {found}; "
+                    f"federation {self._federation}: wanted {_wish(online)}{limit}, found: {found}; "
                     "look at greyd.log on the hosts"
                 )
             time.sleep(_POLL_SECONDS)

@@ -94,8 +94,8 @@ def identity_faults(path: str, wanted: Mapping[str, str]) -> list[str]:
         said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return [
             (
-                f"{path}: wanted to read whose data this host holds, found: {said}; restore it from a backup, "
-                "or, if the data is intact, delete it and run again"
+                f"{path}: wanted to read whose data this host holds, found: {said}; restore it from a "
+                "backup, or, if the data is intact, delete it and run again"
             )
         ]
     if found == wanted:
@@ -104,8 +104,8 @@ def identity_faults(path: str, wanted: Mapping[str, str]) -> list[str]:
     return [
         (
             f"identity: wanted {_named(wanted, kinds)} as the federation file and the inventory say, found "
-            f"the data of {_named(found, kinds)} on this host ({path}); a federation, cluster or node cannot be "
-            "renamed: restore the name, or tear that deployment down under its old name first"
+            f"the data of {_named(found, kinds)} on this host ({path}); a federation, cluster or node cannot "
+            "be renamed: restore the name, or tear that deployment down under its old name first"
         )
     ]
 

@@ -92,6 +92,29 @@ def test_status_without_a_deployment_says_what_to_do(folder: Path) -> None:
     assert caught.value.next_step == "make demo"
 
 
+def test_a_play_is_shown_once_and_named_until_its_first_task(capsys: pytest.CaptureFixture[str]) -> None:
+    phases = demo.Phases()
+    restart = "PLAY [5 | Node, restart] ****"
+    assert [phases(line) for line in (restart, "TASK [Wait] ***", restart, "ok: [a]")] == [
+        "5 | Node, restart", "Wait", "5 | Node, restart", None,
+    ]  # fmt: skip
+    assert capsys.readouterr().out == "  5 | Node, restart\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [((0, 0), "0 changes: everything"), ((1, 0), "1 change: d"), ((1, 1), "2 changes: d")],
+)
+def test_changes_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changed: tuple[int, int], said: str
+) -> None:
+    output = "".join(f"h : ok=1 changed={number}\n" for number in changed)
+    monkeypatch.setattr(demo, "run", lambda *_args, **_options: (0, output))
+    monkeypatch.setattr(demo, "table", lambda: None)
+    demo.up()
+    assert f"\n{said}" in capsys.readouterr().out
+
+
 def test_the_fault_of_a_run_is_what_is_shown() -> None:
     error = (
         "[ERROR]: Task failed: Module failed: port 8080: wanted it free,\nfound process 7\nOrigin: x.yml:3\n"

@@ -93,7 +93,8 @@ def deployment() -> Iterator[Deployment]:
 
 
 def test_a_limited_run_renders_what_a_full_run_does(deployment: Deployment) -> None:
-    deployment.play("deploy", "--tags", "prepare,trust", "--limit", "gcp-west-1")
+    output = deployment.play("deploy", "--tags", "prepare,trust", "--limit", "gcp-west-1")
+    assert "Could not match supplied host pattern" not in output
     assert sorted(path.name for path in deployment.root.iterdir()) == ["controller", "env", "gcp-west-1"]
     limited = tree(deployment.root / "gcp-west-1")
     output = deployment.play("deploy", "--tags", "prepare,trust")
@@ -114,6 +115,8 @@ def test_check_mode_on_a_clean_machine_foresees_everything_and_touches_nothing(
     assert "PRIVATE KEY" not in output
     for host in ("aws-east-1", "gcp-west-1", "edge-chicago-1"):
         assert re.search(rf"{host} .*changed=[1-9]", output)
+    _before, verify, after = output.partition("PLAY [7 | Verify]")
+    assert verify and "ok: [" not in after
 
 
 def test_a_wrong_file_is_refused_before_any_host_is_touched(deployment: Deployment, tmp_path: Path) -> None:

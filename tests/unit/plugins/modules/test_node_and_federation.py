@@ -136,11 +136,12 @@ def test_info_waits_for_a_primary_and_for_clusters(tmp_path: Path) -> None:
     )
 
 
-def test_info_says_what_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("wait", "limit"), [(0, ""), (0.2, " within 0.2 s")])
+def test_info_says_what_is_missing(tmp_path: Path, wait: float, limit: str) -> None:
     status = {"primary": None, "clusters": [cluster("a", "refused", problem="disk full")]}
-    args = control(tmp_path, (0, status, ""), online=["a", "b"])
+    args = control(tmp_path, (0, status, ""), online=["a", "b"], wait=wait)
     assert fails("grey_federation_info", args) == (
-        "federation global-grey: wanted a primary and a, b online within 0 s, found: no primary yet; "
+        f"federation global-grey: wanted a primary and a, b online{limit}, found: no primary yet; "
         "a is refused (disk full); b is not part of it; look at greyd.log on the hosts"
     )
 

@@ -91,6 +91,17 @@ def test_the_option_comes_before_the_variable(site: Site) -> None:
     assert run("kv", "get", "k", "--config", str(site.config), GREY_CTL_CONFIG="/no/such") == ("v", "", 0)
 
 
+def test_the_options_may_come_before_the_command(site: Site) -> None:
+    site.fake.put(b"k", b"v")
+    config = str(site.config)
+    assert run("--config", config, "--federation", "global-grey", "kv", "get", "k") == ("v", "", 0)
+    assert run("--config", "/no/such", "kv", "get", "k", "--config", config) == ("v", "", 0)
+    said = (
+        f"grey-ctl: {config}: it has no federation mars, it names: global-grey; check the federation's name\n"
+    )
+    assert run("--config", config, "--federation", "mars", "kv", "get", "k") == ("", said, 2)
+
+
 def test_the_file_in_the_home_folder(site: Site) -> None:
     site.fake.put(b"k", b"v")
     home = site.folder / "home"

@@ -104,6 +104,17 @@ def test_query_and_table_do_not_go_together(site: Site) -> None:
     assert (done.stderr, done.exit_code) == ("grey-ctl: --query works on JSON; leave out -o table\n", 2)
 
 
+@pytest.mark.parametrize(("reachable", "total", "needed"), [(0, 3, 2), (1, 3, 2), (2, 4, 3), (2, 3, None)])
+def test_too_few_voters_are_a_warning(site: Site, reachable: int, total: int, needed: int | None) -> None:
+    site.fake.status = {**STATUS, "voters": {"total": total, "reachable": reachable}}
+    done = site.run("federation", "status")
+    said = (
+        f"grey-ctl: {reachable} of {total} voters reachable, writes need {needed}: they stop when "
+        "detection_time (30s) has passed; start greyd's federation store there, or mend the network\n"
+    )
+    assert (done.stderr, done.exit_code) == ("" if needed is None else said, 0)
+
+
 def test_no_primary_is_shown_and_fails(site: Site) -> None:
     site.fake.status = {
         **copy.deepcopy(STATUS),

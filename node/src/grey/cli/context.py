@@ -74,9 +74,13 @@ def target_options(command: F) -> F:
 
 
 def find(config: str | None, name: str | None) -> Target:
-    """Read grey-ctl's file and the federation file that it names. Raises CliError (exit 2)."""
+    """Read grey-ctl's file and the federation file that it names. Raises CliError (exit 2).
+
+    What is None may have been given before the command.
+    """
+    above: dict[str, str | None] = click.get_current_context().find_object(dict) or {}
     try:
-        found = ctl.access(_path(config), name)
+        found = ctl.access(_path(config or above.get("config")), name or above.get("federation"))
     except ConfigError as error:
         first, *more = [str(fault) for fault in error.faults]
         raise CliError(first, code=WRONG, more=more) from None

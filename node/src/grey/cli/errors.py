@@ -53,4 +53,9 @@ def exit_code(error: GreyError) -> int:
 
 def failure(error: GreyError) -> CliError:
     """Return a failed call of the client in the words of the command line."""
+    if isinstance(error, TooStale):
+        # The API's hint speaks of its own parameters.
+        where = "NAME of another cluster" if error.primary is None else error.primary.cluster
+        hint = f"read with --cluster {where}, or allow more with --max-staleness"
+        return CliError(error.message, hint, code=REFUSED)
     return CliError(str(error), code=exit_code(error))

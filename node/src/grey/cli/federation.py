@@ -50,7 +50,8 @@ def status(
       grey-ctl federation status -o json --query 'clusters[?!online].name'
     """
     wanted = chosen(output, query)
-    report = asyncio.run(_status(find(config, federation), timeout))
+    target = find(config, federation)
+    report = asyncio.run(_status(target, timeout))
     if wanted is not None:
         wanted.show(report.plain)
     else:
@@ -60,6 +61,15 @@ def status(
     for cluster in report.status.clusters:
         if cluster.problem:
             click.echo(f"grey-ctl: {cluster.name}: {cluster.problem}", err=True)
+    voters = report.status.voters
+    if voters.reachable <= voters.total // 2:
+        within = target.federation.failover.detection_time_seconds
+        click.echo(
+            f"grey-ctl: {voters.reachable} of {voters.total} voters reachable, writes need "
+            f"{voters.total // 2 + 1}: they stop when detection_time ({within:g}s) has "
+            "passed; start greyd's federation store there, or mend the network",
+            err=True,
+        )
     if not any(cluster.status == "primary" for cluster in report.status.clusters):
         raise CliError(
             "no cluster is the primary, nothing can be written",

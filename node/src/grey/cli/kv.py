@@ -130,7 +130,7 @@ def get(
     if found is None:
         raise CliError(
             f"the key {_shown(stored, key_encoding)} does not exist",
-            "a replica may not have it yet: try --consistency strong",
+            "" if level == Consistency.STRONG else "if a replica answered, --consistency strong may find it",
             code=FAILED,
         )
     if wanted is not None:
@@ -208,6 +208,9 @@ def list_keys(
 ) -> None:
     """Print the keys, one per line, in the order of their bytes; -o json shows the values too.
 
+    A key with a % or with what cannot be printed here is shown with %XX, as
+    --key-encoding percent shows and takes it.
+
     \b
     Examples:
       grey-ctl kv list --prefix user:
@@ -215,14 +218,6 @@ def list_keys(
     """
     wanted = chosen(output, query)
     start = _key(prefix, key_encoding)
-    hidden = 0
-
-    def show(item: Item) -> None:
-        nonlocal hidden
-        if key_encoding == "utf8" and not _is_line(item.key):
-            hidden += 1
-        else:
-            click.echo(_shown(item.key, key_encoding))
 
     async def collect(client: AsyncClient) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -230,7 +225,7 @@ def list_keys(
         count = 0
         async for item in client.list(start, values=wanted is not None, page_size=size, cluster=cluster):
             if wanted is None:
-                show(item)
+                click.echo(_shown(item.key, key_encoding))
             else:
                 found.append(_item_fields(item))
             count += 1
@@ -241,12 +236,6 @@ def list_keys(
     found = _run(find(config, federation), timeout, collect)
     if wanted is not None:
         wanted.show(found)
-    if hidden:
-        raise CliError(
-            f"{hidden} keys are not shown, since they are not text that can be printed here",
-            "list them with --key-encoding percent",
-            code=FAILED,
-        )
 
 
 def _run(target: Target, timeout_seconds: float, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
@@ -311,17 +300,18 @@ def _text(data: bytes) -> str | None:
         return None
 
 
-def _is_line(key: bytes) -> bool:
+def _is_plain(key: bytes) -> bool:
+    """Say whether a key can be printed as it is; with a % it would look like the percent form."""
     try:
         text = key.decode()
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeError:
         return False
-    return text.isprintable()
+    return text.isprintable() and "%" not in text
 
 
 def _shown(key: bytes, encoding: str) -> str:
-    return key.decode() if encoding == "utf8" and _is_line(key) else to_text(key)
+    return key.decode() if encoding == "utf8" and _is_plain(key) else to_text(key)
 
 
 def _key_fields(key: bytes) -> dict[str, str | None]:

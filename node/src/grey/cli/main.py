@@ -12,6 +12,7 @@ import click
 
 import grey
 from grey.cli.config import config
+from grey.cli.context import target_options
 from grey.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, CliError
 from grey.cli.federation import federation
 from grey.cli.kv import kv
@@ -45,10 +46,13 @@ class ReaderGone(Exception):
 
 @click.group(cls=GreyCtl)
 @click.version_option(grey.__version__, prog_name="grey-ctl", message="%(prog)s %(version)s")
-def cli() -> None:
+@target_options
+@click.pass_context
+def cli(ctx: click.Context, /, **target: str | None) -> None:
     """Look after a Grey federation.
 
-    Which federation: --config FILE, else $GREY_CTL_CONFIG, else ~/.config/grey/ctl.yaml.
+    Which federation: --config FILE (here or after the command), else
+    $GREY_CTL_CONFIG, else ~/.config/grey/ctl.yaml.
 
     \b
     Examples:
@@ -60,6 +64,7 @@ def cli() -> None:
     Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused by the
     federation, 4 nobody answered in time.
     """
+    ctx.obj = target
 
 
 cli.add_command(config)

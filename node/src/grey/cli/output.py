@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -48,7 +51,7 @@ class Query:
                 document = self._compiled.search(document)
             except JMESPathError as error:
                 raise self._wrong(error) from None
-        click.echo(json.dumps(document, indent=2))
+        click.echo(_json(document))
 
     def _wrong(self, error: JMESPathError) -> CliError:
         return CliError(
@@ -56,6 +59,14 @@ class Query:
             "see https://jmespath.org for the language",
             code=WRONG,
         )
+
+
+def _json(document: Any) -> str:
+    """Return JSON: all text as it is on a UTF-8 stream, but for controls and what UTF-8 cannot hold."""
+    if codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8":
+        return json.dumps(document, indent=2)
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def output_options(default: str) -> Callable[[F], F]:

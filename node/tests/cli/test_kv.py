@@ -174,7 +174,7 @@ def test_json_escapes_no_more_than_it_must(site: Site, charset: str, shown: str)
 )
 def test_too_stale_speaks_of_options(site: Site, primary: object, where: str) -> None:
     site.fake["gcp-west"].script.extend([answer(503, "too_stale", primary=primary, lag_seconds=7.0)] * 50)
-    done = site.run("kv", "get", "k", "--max-staleness", "1s", "--cluster", "gcp-west", "--timeout", "200ms")
+    done = site.run("kv", "get", "k", "--max-staleness", "1s", "--cluster", "gcp-west", "--timeout", "700ms")
     hint = f"read with --cluster {where}, or allow more with --max-staleness"
     assert (done.stderr, done.exit_code) == (f"grey-ctl: because too_stale; {hint}\n", 3)
 
@@ -249,7 +249,7 @@ def test_wrong_durations(site: Site, value: str, why: str) -> None:
 def test_exit_codes_of_a_write(site: Site, status: int, code: str, exit_code: int) -> None:
     for each in site.fake.clusters.values():
         each.script.extend([answer(status, code, primary=None)] * 50)
-    done = site.run("kv", "put", "k", "v", "--timeout", "200ms")
+    done = site.run("kv", "put", "k", "v", "--timeout", "700ms")
     assert (done.stdout, done.stderr) == ("", f"grey-ctl: because {code}; do {code}\n")
     assert done.exit_code == exit_code
 
@@ -258,7 +258,7 @@ def test_exit_codes_of_a_read(site: Site) -> None:
     site.fake["gcp-west"].script.append(answer(503, "too_stale", primary=None, lag_seconds=7.0))
     assert site.run("kv", "get", "k", "--max-staleness", "1s", "--cluster", "gcp-west").exit_code == 3
     site.fake["gcp-west"].script.extend([answer(500, "internal", incident="i")] * 50)
-    assert site.run("kv", "get", "k", "--cluster", "gcp-west", "--timeout", "100ms").exit_code == 1
+    assert site.run("kv", "get", "k", "--cluster", "gcp-west", "--timeout", "500ms").exit_code == 1
     assert site.run("kv", "get", "k", "--cluster", "mars").stderr == (
         "grey-ctl: there is no cluster mars, the clusters are aws-east, gcp-west, edge-chicago\n"
     )
@@ -267,8 +267,8 @@ def test_exit_codes_of_a_read(site: Site) -> None:
 def test_nobody_answers(site: Site) -> None:
     for name in site.fake.clusters:
         site.fake.stop(name)
-    done = site.run("kv", "put", "k", "v", "--timeout", "200ms")
-    assert done.stderr.startswith("grey-ctl: put k: not done within 0.2 s: aws-east (grey-east.example.com:")
+    done = site.run("kv", "put", "k", "v", "--timeout", "700ms")
+    assert done.stderr.startswith("grey-ctl: put k: not done within 0.7 s: aws-east (grey-east.example.com:")
     assert done.exit_code == 4
 
 

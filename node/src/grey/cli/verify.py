@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PREFIX = "grey-canary/"
 
 _POLL_SECONDS = 0.05
+_LEAST_SECONDS = 0.2
 _REMOVE_SECONDS = 5.0
 
 
@@ -97,8 +98,8 @@ async def verify(
 
 async def _seen(client: AsyncClient, name: str, key: str, value: bytes, since: float, deadline: float) -> Row:
     problem = "it was not there"
-    left = deadline - since
-    while left > 0:
+    left = max(_LEAST_SECONDS, deadline - since)
+    while True:
         try:
             found = await client.get(key, cluster=name, timeout_seconds=left)
         except GreyError as error:
@@ -107,10 +108,11 @@ async def _seen(client: AsyncClient, name: str, key: str, value: bytes, since: f
             if found is not None and found.value == value:
                 return Row(name, True, _milliseconds(time.monotonic() - since), None)
             problem = "it was not there" if found is None else "another value was there"
-        # A last question with no time for its answer would hide what the ones before it found.
         await asyncio.sleep(_POLL_SECONDS)
-        left = deadline - time.monotonic() - _POLL_SECONDS
-    return Row(name, False, None, f"not seen in time: {problem}")
+        left = deadline - time.monotonic()
+        if left < _LEAST_SECONDS:
+            # A last question with no time for its answer would hide what the ones before it found.
+            return Row(name, False, None, f"not seen in time: {problem}")
 
 
 async def _remove(client: AsyncClient, key: str) -> tuple[str, str] | None:

@@ -110,7 +110,8 @@ def test_check_mode_on_a_clean_machine_foresees_everything_and_touches_nothing(
     # A number on the command line is text to Ansible, and etcd takes no text for a number.
     output = deployment.play("deploy", "--check", "--diff", "-e", "grey_federation_store_heartbeat_ms=110")
     assert not deployment.root.exists()
-    for words in ("heartbeat-interval: 110\n", "election-timeout: 1100\n", "the authority Grey federation", "empty, with a new identity",
+    for words in ("heartbeat-interval: 110\n", "election-timeout: 1100\n", "the authority Grey federation",
+                  "empty, with a new identity",
                   "command = ", "grey.yaml"):  # fmt: skip
         assert words in output
     assert "PRIVATE KEY" not in output

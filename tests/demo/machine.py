@@ -56,8 +56,8 @@ class Demo:
             "GREY_CTL_CONFIG": str(self.root / "controller" / "ctl.yaml"),
         }
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the checkout as the demo's user; both outputs are in ``stdout``."""
+    def run(self, *command: str, check: bool = True, apart: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a command in the checkout as the demo's user; both outputs are in ``stdout`` if not ``apart``."""
         account = (
             {}
             if self.user is None
@@ -66,12 +66,14 @@ class Demo:
         started = time.monotonic()
         done = subprocess.run(
             command, cwd=self.checkout, env=self._environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT,
             text=True, timeout=LIMIT_SECONDS, check=False, **account,
         )  # fmt: skip
-        print(f"$ {' '.join(command)}  ({time.monotonic() - started:.1f} s)\n{done.stdout}")
+        said = f"{done.stdout}{done.stderr or ''}"
+        print(f"$ {' '.join(command)}  ({time.monotonic() - started:.1f} s)\n{said}")
         if check:
-            assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+            assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{said[-6000:]}"
         return done
 
     def make(self, target: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -79,8 +81,8 @@ class Demo:
         return self.run("make", "--no-print-directory", target, f"PYTHON={self._python}", check=check)
 
     def grey_ctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run grey-ctl."""
-        return self.run(".venv/bin/grey-ctl", *arguments, check=check)
+        """Run grey-ctl; warnings are in ``stderr``."""
+        return self.run(".venv/bin/grey-ctl", *arguments, check=check, apart=True)
 
     def playbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the deployment's playbook itself."""

@@ -25,7 +25,7 @@ WHOLE = Counter(supervisord=3, etcd=3, greyd=3)
 
 def changes(output: str) -> int:
     """Return the number of changes that make demo counted."""
-    (number,) = re.findall(r"^(\d+) changes: ", output, re.MULTILINE)
+    (number,) = re.findall(r"^(\d+) changes?: ", output, re.MULTILINE)
     return int(number)
 
 

@@ -57,7 +57,7 @@ class Demo:
         }
 
     def run(self, *command: str, check: bool = True, apart: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a command in the checkout as the demo's user; both outputs are in ``stdout`` if not ``apart``."""
+        """Run a command in the checkout as the demo's user; ``apart`` keeps the errors out of ``stdout``."""
         account = (
             {}
             if self.user is None

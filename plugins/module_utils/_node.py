@@ -65,6 +65,14 @@ def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool) -
     return outcome
 
 
+CONTROL_OPTIONS: dict[str, dict[str, Any]] = {
+    "grey_ctl": {"type": "path", "default": "grey-ctl"},
+    "config": {"type": "path", "required": True},
+    "federation": {"type": "str", "required": True},
+}
+"""The options of every module that asks a federation (documented in doc_fragments/control.py)."""
+
+
 class Control:
     """grey-ctl with its file, for one federation."""
 

@@ -16,19 +16,8 @@ author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
   - grey.distributed.attributes.read_only
+  - grey.distributed.control
 options:
-  grey_ctl:
-    description: The grey-ctl program.
-    type: path
-    default: grey-ctl
-  config:
-    description: The file of grey-ctl that names the federation and the operator's certificate.
-    type: path
-    required: true
-  federation:
-    description: The federation's name.
-    type: str
-    required: true
   online:
     description: Clusters that must be online and ready to serve.
     type: list
@@ -83,9 +72,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "grey_ctl": {"type": "path", "default": "grey-ctl"},
-            "config": {"type": "path", "required": True},
-            "federation": {"type": "str", "required": True},
+            **_node.CONTROL_OPTIONS,
             "online": {"type": "list", "elements": "str", "default": []},
             "wait": {"type": "float", "default": 0},
             "table": {"type": "bool", "default": False},

@@ -24,6 +24,10 @@ _KEPT_ATTEMPTS = 20
 _NOTHING_DONE = frozenset({"not_primary", "fenced", "too_stale", "unavailable", "overloaded"})
 """Refusals that may be over soon; each says that this request was not carried out."""
 
+_LEAST_SECONDS = 0.5
+"""A repetition is begun only with this much time left, or a quarter of the whole: cut off right after it was sent,
+it would turn a clean refusal into a doubt."""
+
 _CHECK = "check with grey-ctl federation status that greyd runs there and can be reached from here"
 
 
@@ -88,13 +92,15 @@ class _Call:
     async def run(self) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._plan.timeout_seconds
+        last_start = deadline
         while True:
             step = self._route.next(loop.time())
             if step is None:
                 raise self._failure("nobody is left to ask")
-            if loop.time() + step.pause_seconds >= deadline:
+            if loop.time() + step.pause_seconds >= last_start:
                 raise self._failure(f"not done within {self._plan.timeout_seconds:g} s")
             await asyncio.sleep(step.pause_seconds)
+            last_start = deadline - min(_LEAST_SECONDS, self._plan.timeout_seconds / 4)
             reply = await self._ask(step.cluster, min(self._attempt_seconds, deadline - loop.time()))
             if reply is not None:
                 return reply

@@ -130,7 +130,12 @@ def test_grey_ctl_s_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("federations: {}", ["1: federations: expected at least one entry, found none"]),
+        (
+            "current: mars\nfederations: {}",
+            [
+                "1: current: there is no context mars, the file names: none; write one of these, or remove the line"
+            ],
+        ),
         (
             "federations:\n  Global: {federation_file: /f}",
             [

@@ -94,7 +94,7 @@ errors:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.grey.distributed.plugins.module_utils import _federation
+from ansible_collections.grey.distributed.plugins.module_utils import _federation_file
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
 
 
@@ -102,16 +102,16 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     """Do what the module is for."""
     path = params["path"]
     if params["name_only"]:
-        return Outcome({"name": _federation.name_of(path)})
-    federation = _federation.read(params["grey_ctl"], path)
-    placed = _federation.place(
+        return Outcome({"name": _federation_file.name_of(path)})
+    federation = _federation_file.read(params["grey_ctl"], path)
+    placed = _federation_file.place(
         federation, params["groups"], params["addresses"], params["group"], params["sources"]
     )
     return Outcome(
         {
             "name": federation["name"],
             "federation": federation,
-            "content": _federation.content(path),
+            "content": _federation_file.content(path),
             **placed,
         }
     )

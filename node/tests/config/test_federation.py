@@ -13,6 +13,7 @@ import pytest
 
 from grey.config import federation
 from grey.config.model import (
+    ApiLimits,
     Cluster,
     ConflictResolution,
     ConflictRule,
@@ -138,6 +139,12 @@ def test_every_optional_key(edited: Edited) -> None:
     assert [cluster.voter for cluster in read.clusters] == [True, False, True]
     assert read.failover == Failover(True, 30.0, 60.0, 1, 5.0, "grey-primary.example.com")
     assert read.security.api_tls == "off"
+
+
+def test_the_limits_of_the_api(edited: Edited) -> None:
+    assert edited().read().api_limits == ApiLimits(1024, 0, 256, 4096)
+    read = edited(add="api: {limits: {requests_per_second: 50, watches: 8}}").read()
+    assert read.api_limits == ApiLimits(1024, 50, 8, 4096)
 
 
 @pytest.mark.parametrize("name", ["lww", "last-write-wins", "primary-wins"])

@@ -46,6 +46,7 @@ NAMES = ["schema.json", "node_schema.json", "ctl_schema.json"]
         ("weight: 50", "weight: 1001", "25: federation.clusters[1].weight: expected at most 1000, found 1001"),
         ("weight: 50", "weight: -1", "25: federation.clusters[1].weight: expected at least 0, found -1"),
         ("batch_size: 1000", "batch_size: 0", "39: federation.replication.batch_size: expected at least 1, found 0"),
+        ("federation:\n", "api: {limits: {connections: 7}}\nfederation:\n", "2: api.limits.connections: expected at least 8, found 7"),
         ("weight: 50", "weight: true", "25: federation.clusters[1].weight: expected a whole number, found true"),
         ("weight: 50", "weight:", "25: federation.clusters[1].weight: expected a whole number, found nothing"),
         ("region: us-west1", "region: ''", "23: federation.clusters[1].region: expected 1 to 63 characters, found 0"),

@@ -12,6 +12,7 @@ import msgspec
 from grey.config import rules, schema, units, values, voters, yamlfile
 from grey.config.errors import ConfigError, FormError
 from grey.config.model import (
+    ApiLimits,
     Cluster,
     ConflictResolution,
     ConflictRule,
@@ -114,6 +115,7 @@ def _federation(data: _Plain) -> Federation:
         security=_security(data["security"], identities),
         max_clock_offset_seconds=units.duration(plain["max_clock_offset"]),
         witnesses=witnesses,
+        api_limits=ApiLimits(**data["api"]["limits"]),
     )
 
 

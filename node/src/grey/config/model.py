@@ -114,6 +114,15 @@ class Security(msgspec.Struct, frozen=True):
     api_tls: ApiTls
 
 
+class ApiLimits(msgspec.Struct, frozen=True):
+    """What one node's key-value API takes before it refuses. 0 requests per second means no limit."""
+
+    concurrent_requests: int = 1024
+    requests_per_second: int = 0
+    watches: int = 256
+    connections: int = 4096
+
+
 class Federation(msgspec.Struct, frozen=True):
     """A whole federation file."""
 
@@ -127,6 +136,7 @@ class Federation(msgspec.Struct, frozen=True):
     security: Security
     max_clock_offset_seconds: float
     witnesses: tuple[Witness, ...] = ()
+    api_limits: ApiLimits = ApiLimits()
 
     def cluster(self, name: str) -> Cluster | None:
         """Return the cluster of this name."""

@@ -16,8 +16,8 @@ OPTIONS = [
 
 
 def main() -> int:
-    """Pin the demo's set first; the developer's set then takes the same versions."""
-    for name, more in (("demo", []), ("dev", ["-c", "demo.txt"])):
+    """Pin the node's set first; the larger sets then take the same versions."""
+    for name, more in (("node", []), ("demo", ["-c", "node.txt"]), ("dev", ["-c", "demo.txt"])):
         files = [f"{name}.in", "-o", f"{name}.txt"]
         command = [f"{sys.prefix}/bin/uv", "pip", "compile", *OPTIONS, *more, *files]
         code = subprocess.run(command, cwd=ROOT / "requirements", check=False).returncode

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / "node" / "src" / "grey"
 LONGEST_FILE_LINES = 500
+LOCKS = ("node", "demo", "dev")  # each holds the one before it
 
 # A room may import the rooms after it, never one before it (docs/ARCHITECTURE.md, "The parts").
 ROOMS = ("daemon", "cli", "serve", "federation", "replicate", "data", "store", "record", "config", "link")
@@ -137,20 +139,28 @@ def check_sizes(files: list[Path]) -> Iterator[str]:
 def check_locks() -> Iterator[str]:
     """The locks agree with each other and with the node's project file, and name no place to fetch from."""
     pins = {}
-    for name in ("demo", "dev"):
+    for name in LOCKS:
         text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         pins[name] = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE))
         if re.search(r"https?://|--index|--find-links|--extra-index", text):
             yield f"requirements/{name}.txt: names a place to fetch from; that is for the user's own settings"
-    for package, version in pins["demo"].items():
-        if pins["dev"].get(package) != version:
-            found = pins["dev"].get(package)
-            yield f"requirements/dev.txt: {package} is {found}, wanted {version} as in demo.txt (make lock)"
+        for marker in re.findall(r"^[a-z0-9.-]+==\S+ ; (.*?) *\\?$", text, re.MULTILINE):
+            # pip reads markers for the Python that runs it, and a wheelhouse is for another one.
+            if name == "node" and re.search(r"python_version|python_full_version|platform_m|sys_pl", marker):
+                yield f"requirements/node.txt: {marker!r} differs between hosts; pin what fits all of them"
+    for small, large in itertools.pairwise(LOCKS):
+        for package, version in pins[small].items():
+            if pins[large].get(package) != version:
+                found = pins[large].get(package)
+                yield (
+                    f"requirements/{large}.txt: {package} is {found}, wanted {version} as in {small}.txt "
+                    "(make lock)"
+                )
     project = (ROOT / "node" / "pyproject.toml").read_text(encoding="utf-8")
     block = re.search(r"^dependencies = \[(.*?)\]", project, re.MULTILINE | re.DOTALL)
     for name in re.findall(r'"([A-Za-z0-9._-]+)', block[1] if block else ""):
-        if re.sub(r"[-_.]+", "-", name).lower() not in pins["demo"]:
-            yield f"node/pyproject.toml: {name} is not in requirements/demo.in (add it there, then make lock)"
+        if re.sub(r"[-_.]+", "-", name).lower() not in pins["node"]:
+            yield f"node/pyproject.toml: {name} is not in requirements/node.in (add it there, then make lock)"
 
 
 if __name__ == "__main__":

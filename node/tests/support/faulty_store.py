@@ -66,14 +66,24 @@ class FaultyStore:
             except CompareFailed:
                 continue
 
-    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
-        return await self.real.get(key, revision=revision)
+    async def get(
+        self, key: bytes, *, revision: int | None = None, serializable: bool = False
+    ) -> Item | None:
+        return await self.real.get(key, revision=revision, serializable=serializable)
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
-        return await self.real.get_many(keys)
+    async def get_many(self, keys: Sequence[bytes], *, serializable: bool = False) -> dict[bytes, Item]:
+        return await self.real.get_many(keys, serializable=serializable)
 
-    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
-        return await self.real.range(start, end, limit=limit)
+    async def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        limit: int,
+        revision: int | None = None,
+        serializable: bool = False,
+    ) -> Page:
+        return await self.real.range(start, end, limit=limit, revision=revision, serializable=serializable)
 
     def watch(self, start: bytes, end: bytes | None, *, after: int) -> Any:
         return self.real.watch(start, end, after=after)

@@ -9,7 +9,6 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from grey.store.interface import (
-    MAX_WRITES_PER_TRANSACTION,
     Change,
     Compacted,
     Compare,
@@ -19,6 +18,7 @@ from grey.store.interface import (
     StoreError,
     StoreStatus,
     Write,
+    check_transaction,
 )
 
 if TYPE_CHECKING:
@@ -54,13 +54,8 @@ class MemoryStore:
         return None if item is None else item.value
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
+        check_transaction(compares, writes)
         self._check_open()
-        if not 1 <= len(writes) <= MAX_WRITES_PER_TRANSACTION:
-            raise ValueError(
-                f"a transaction holds 1 to {MAX_WRITES_PER_TRANSACTION} writes, not {len(writes)}"
-            )
-        if len({write.key for write in writes}) != len(writes):
-            raise ValueError("a transaction writes a key at most once")
         for index, compare in enumerate(compares):
             if self.value(compare.key) != compare.value:
                 raise CompareFailed(index)
@@ -80,40 +75,49 @@ class MemoryStore:
         await asyncio.sleep(0)
         return revision
 
-    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
+    async def get(
+        self, key: bytes, *, revision: int | None = None, serializable: bool = False
+    ) -> Item | None:
         self._check_open()
         if revision is None:
             return self._current.get(key)
-        if revision < self._compacted:
-            raise Compacted(revision, self._compacted)
-        if revision > self._revision:
-            raise StoreError(f"revision {revision} does not exist yet, the newest is {self._revision}")
-        versions = self._versions.get(key, [])
-        place = bisect_right(versions, revision, key=lambda version: version[0])
-        if place == 0:
-            return None
-        written, value = versions[place - 1]
-        return None if value is None else Item(key, value, written)
+        self._check_kept(revision)
+        return self._at(key, revision)
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
+    async def get_many(self, keys: Sequence[bytes], *, serializable: bool = False) -> dict[bytes, Item]:
         self._check_open()
         return {key: self._current[key] for key in keys if key in self._current}
 
-    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
+    async def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        limit: int,
+        revision: int | None = None,
+        serializable: bool = False,
+    ) -> Page:
+        """A page of an older state costs a look at all keys that ever were."""
         self._check_open()
         if limit < 1:
             raise ValueError(f"a page holds at least one key, not {limit}")
-        first = bisect_left(self._keys, start)
-        last = len(self._keys) if end is None else max(first, bisect_left(self._keys, end))
+        if revision is None:
+            found, state = self._current, self._keys
+        else:
+            self._check_kept(revision)
+            found = {key: item for key in self._versions if (item := self._at(key, revision))}
+            state = sorted(found)
+        first = bisect_left(state, start)
+        last = len(state) if end is None else max(first, bisect_left(state, end))
         items: list[Item] = []
         size = 0
-        for key in self._keys[first : min(last, first + min(limit, self._page_items))]:
-            item = self._current[key]
+        for key in state[first : min(last, first + min(limit, self._page_items))]:
+            item = found[key]
             size += len(key) + len(item.value)
             if items and size > PAGE_BYTES:
                 break
             items.append(item)
-        return Page(items, self._revision, first + len(items) < last)
+        return Page(items, self._revision if revision is None else revision, first + len(items) < last)
 
     async def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
         seen = after
@@ -171,6 +175,20 @@ class MemoryStore:
                 insort(self._keys, write.key)
             self._current[write.key] = Item(write.key, write.value, self._revision)
         self._versions.setdefault(write.key, []).append((self._revision, write.value))
+
+    def _check_kept(self, revision: int) -> None:
+        if revision < self._compacted:
+            raise Compacted(revision, self._compacted)
+        if revision > self._revision:
+            raise StoreError(f"revision {revision} does not exist yet, the newest is {self._revision}")
+
+    def _at(self, key: bytes, revision: int) -> Item | None:
+        versions = self._versions.get(key, [])
+        place = bisect_right(versions, revision, key=lambda version: version[0])
+        if place == 0:
+            return None
+        written, value = versions[place - 1]
+        return None if value is None else Item(key, value, written)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

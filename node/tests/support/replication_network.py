@@ -113,17 +113,27 @@ class ProcessStore:
     async def _apply(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
         return await self._store.commit(compares, writes)
 
-    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
+    async def get(
+        self, key: bytes, *, revision: int | None = None, serializable: bool = False
+    ) -> Item | None:
         await self._process.effect()
-        return await self._store.get(key, revision=revision)
+        return await self._store.get(key, revision=revision, serializable=serializable)
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
+    async def get_many(self, keys: Sequence[bytes], *, serializable: bool = False) -> dict[bytes, Item]:
         await self._process.effect()
-        return await self._store.get_many(keys)
+        return await self._store.get_many(keys, serializable=serializable)
 
-    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
+    async def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        limit: int,
+        revision: int | None = None,
+        serializable: bool = False,
+    ) -> Page:
         await self._process.effect()
-        return await self._store.range(start, end, limit=limit)
+        return await self._store.range(start, end, limit=limit, revision=revision, serializable=serializable)
 
     async def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
         async for changes in self._store.watch(start, end, after=after):

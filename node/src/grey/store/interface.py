@@ -5,6 +5,11 @@
 Keys and values are bytes, keys are ordered as bytes. Every committed transaction that writes gets the next
 revision (1, 2, 3, ...). A range is ``[start, end)``; ``end=None`` means to the end of the key space.
 Revisions belong to one store and never cross clusters; positions do (``grey.record``).
+
+Reads are linearizable: they see every commit that was answered before they were asked. ``serializable=True``
+lets an engine of several members answer from the member that is asked, which may be behind, and needs no
+majority; an engine of one process makes no difference. Every call ends in bounded time, whatever the engine
+does, except ``watch``, which waits.
 """
 
 from __future__ import annotations
@@ -18,6 +23,12 @@ if TYPE_CHECKING:
 
 MAX_WRITES_PER_TRANSACTION = 1000
 """The most writes one transaction may hold, on every engine."""
+
+MAX_COMPARES_PER_TRANSACTION = 1000
+"""The most comparisons one transaction may hold, on every engine."""
+
+MAX_TRANSACTION_BYTES = 8 * 1024 * 1024
+"""The most bytes that the keys and values of one transaction may have, comparisons too, on every engine."""
 
 
 class StoreError(Exception):
@@ -47,6 +58,14 @@ class Compacted(StoreError):
 
 class DiskFull(StoreError):
     """There was no room to write; nothing was written, and writes work again when there is room."""
+
+
+class QuotaExceeded(DiskFull):
+    """The engine's own limit of space is reached (``store.quota``); nothing was written."""
+
+
+class EngineUnreachable(StoreError):
+    """The engine did not answer in time, or has no leader. A write was surely not carried out."""
 
 
 class CommitUncertain(StoreError):
@@ -96,11 +115,40 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """The newest revision, the newest one that compaction dropped, and the size on disk in bytes."""
+    """How the store is, as this node sees it.
+
+    ``revision`` is the newest, ``compacted`` the newest that compaction dropped. ``bytes`` is the size on
+    disk, ``used_bytes`` what of it holds data (None: not known apart), ``limit_bytes`` the quota.
+    ``alarms`` are those that the engine has raised, in its own words. ``leader`` says whether the member
+    beside this node leads (None: an engine without members), ``majority`` whether it follows a leader;
+    ``members`` are all of the engine's, ``reachable`` those that this one is connected with and itself.
+    """
 
     revision: int
     compacted: int
     bytes: int
+    used_bytes: int | None = None
+    limit_bytes: int | None = None
+    alarms: tuple[str, ...] = ()
+    leader: bool | None = None
+    majority: bool = True
+    members: int = 1
+    reachable: int = 1
+
+
+def check_transaction(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
+    """Raise ValueError for a transaction that no engine takes."""
+    if not 1 <= len(writes) <= MAX_WRITES_PER_TRANSACTION:
+        raise ValueError(f"a transaction holds 1 to {MAX_WRITES_PER_TRANSACTION} writes, not {len(writes)}")
+    if len(compares) > MAX_COMPARES_PER_TRANSACTION:
+        raise ValueError(
+            f"a transaction holds at most {MAX_COMPARES_PER_TRANSACTION} comparisons, not {len(compares)}"
+        )
+    if len({write.key for write in writes}) != len(writes):
+        raise ValueError("a transaction writes a key at most once")
+    size = sum(len(part.key) + len(part.value or b"") for part in (*compares, *writes))
+    if size > MAX_TRANSACTION_BYTES:
+        raise ValueError(f"a transaction holds at most {MAX_TRANSACTION_BYTES} bytes, not {size}")
 
 
 class Store(Protocol):
@@ -111,48 +159,64 @@ class Store(Protocol):
 
         Removing a key that does not exist changes nothing; a transaction that changes nothing returns the
         newest revision and is not reported by ``watch``.
-        Raises CompareFailed (nothing was written), DiskFull (nothing was written), CommitUncertain,
-        StoreDamaged. ``writes`` holds 1 to MAX_WRITES_PER_TRANSACTION writes of distinct keys.
+        Raises CompareFailed, DiskFull and EngineUnreachable (nothing was written), CommitUncertain,
+        StoreDamaged; ValueError for more than MAX_WRITES_PER_TRANSACTION writes or none, a key written twice,
+        more than MAX_COMPARES_PER_TRANSACTION comparisons or MAX_TRANSACTION_BYTES.
         A caller that is cancelled does not know whether the commit happened.
         """
         ...
 
-    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
+    async def get(
+        self, key: bytes, *, revision: int | None = None, serializable: bool = False
+    ) -> Item | None:
         """Return the key, now or as it was at ``revision``.
 
-        Raises Compacted for a revision older than the compacted one, StoreError for one that is yet to come.
+        Raises Compacted for a revision older than the compacted one, StoreError for one that is yet to come,
+        EngineUnreachable.
         """
         ...
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
-        """Return those of the keys that exist, all read at one revision."""
+    async def get_many(self, keys: Sequence[bytes], *, serializable: bool = False) -> dict[bytes, Item]:
+        """Return those of the keys that exist, all read at one revision. Raises EngineUnreachable."""
         ...
 
-    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
-        """Return at most ``limit`` keys of the range in order, all read at one revision.
+    async def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        limit: int,
+        revision: int | None = None,
+        serializable: bool = False,
+    ) -> Page:
+        """Return at most ``limit`` keys of the range in order, all as they are now, or were at ``revision``.
 
-        An engine may return fewer than ``limit`` with ``more`` set, to bound the memory of one page.
+        ``Page.revision`` is the revision of the state that was read. An engine may return fewer than
+        ``limit`` with ``more`` set, to bound the memory of one page.
+        Raises Compacted for a revision older than the compacted one, StoreError for one that is yet to come,
+        EngineUnreachable.
         """
         ...
 
     def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
         """Report every change of the range in transactions newer than revision ``after``, in order.
 
-        One list holds all of the range's changes of one transaction. Ends only when the iterator is closed;
-        raises Compacted when changes newer than ``after`` are no longer kept.
+        One list holds all of the range's changes of one transaction. Ends only when the iterator is closed,
+        and goes on by itself when the engine went away and came back; raises Compacted when changes newer
+        than the last one seen are no longer kept.
         """
         ...
 
     async def compact(self, revision: int) -> None:
         """Drop the history up to and including ``revision``; what was current then stays. Idempotent.
 
-        From then on ``get`` answers for ``revision`` and newer ones, ``watch`` goes on after it. Raises
-        StoreError for a revision that is yet to come, DiskFull.
+        From then on reads answer for ``revision`` and newer ones, ``watch`` goes on after it. Raises
+        StoreError for a revision that is yet to come, DiskFull, EngineUnreachable (perhaps it happened).
         """
         ...
 
     async def status(self) -> StoreStatus:
-        """Return the revisions and the size."""
+        """Return the revisions, the size and how the engine is. Raises EngineUnreachable."""
         ...
 
     async def close(self) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from grey.store import sqlite_reader
 from grey.store.interface import (
-    MAX_WRITES_PER_TRANSACTION,
     Change,
     Compare,
     Item,
@@ -26,6 +25,7 @@ from grey.store.interface import (
     StoreError,
     StoreStatus,
     Write,
+    check_transaction,
 )
 from grey.store.sqlite_file import FileLock, check_file, check_present, connect, create_file, named
 from grey.store.sqlite_writer import Commit, Compaction, WriterThread
@@ -114,36 +114,55 @@ class SqliteStore:
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
         """Apply all writes at once if all comparisons hold, durably; return the revision."""
-        if not 1 <= len(writes) <= MAX_WRITES_PER_TRANSACTION:
-            raise ValueError(
-                f"a transaction holds 1 to {MAX_WRITES_PER_TRANSACTION} writes, not {len(writes)}"
-            )
-        if len({write.key for write in writes}) != len(writes):
-            raise ValueError("a transaction writes a key at most once")
+        check_transaction(compares, writes)
         self._check_open()
         outcome: asyncio.Future[int] = self._loop.create_future()
         self._writer.submit(Commit(tuple(compares), tuple(writes), outcome))
         return await outcome
 
-    async def get(self, key: bytes, *, revision: int | None = None) -> Item | None:
+    async def get(
+        self,
+        key: bytes,
+        *,
+        revision: int | None = None,
+        serializable: bool = False,  # noqa: ARG002 - one process
+    ) -> Item | None:
         """Return the key, now or as it was at ``revision``."""
         if revision is not None:
             at = revision
             return await self._read(lambda connection: sqlite_reader.get_at(connection, key, at))
         return self._read_on_loop(lambda connection: sqlite_reader.get(connection, key))
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Item]:
+    async def get_many(
+        self,
+        keys: Sequence[bytes],
+        *,
+        serializable: bool = False,  # noqa: ARG002 - one process
+    ) -> dict[bytes, Item]:
         """Return those of the keys that exist, all read at one revision."""
         wanted = tuple(keys)
         if len(wanted) <= _KEYS_ON_LOOP:
             return self._read_on_loop(lambda connection: sqlite_reader.get_many(connection, wanted))
         return await self._read(lambda connection: sqlite_reader.get_many(connection, wanted))
 
-    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Page:
-        """Return at most ``limit`` keys of the range in order, and at most about 4 MiB."""
+    async def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        limit: int,
+        revision: int | None = None,
+        serializable: bool = False,  # noqa: ARG002 - one process
+    ) -> Page:
+        """Return at most ``limit`` keys of the range in order, and at most about 4 MiB.
+
+        A page at a revision looks at all versions of its keys that compaction has left.
+        """
         if limit < 1:
             raise ValueError(f"a page holds at least one key, not {limit}")
-        return await self._read(lambda connection: sqlite_reader.get_range(connection, start, end, limit))
+        return await self._read(
+            partial(sqlite_reader.get_range, start=start, end=end, limit=limit, at=revision)
+        )
 
     async def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
         """Report every change of the range in transactions newer than revision ``after``, in order.

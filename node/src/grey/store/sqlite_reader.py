@@ -29,6 +29,11 @@ _RANGE_TO_THE_END = (
     "WHERE current.key >= :start ORDER BY current.key LIMIT :limit"
 )
 _RANGE = _RANGE_TO_THE_END.replace(">= :start", ">= :start AND current.key < :end")
+_RANGE_AT_TO_THE_END = (
+    "SELECT key, value, max(version) FROM history WHERE key >= :start AND version < :before "
+    "GROUP BY key HAVING value IS NOT NULL ORDER BY key LIMIT :limit"
+)
+_RANGE_AT = _RANGE_AT_TO_THE_END.replace(">= :start", ">= :start AND key < :end")
 _GET = "SELECT value, version FROM current JOIN history USING (version) WHERE current.key = ?"
 
 
@@ -48,10 +53,7 @@ def get(connection: sqlite3.Connection, key: bytes) -> Item | None:
 def get_at(connection: sqlite3.Connection, key: bytes, revision: int) -> Item | None:
     """Return the key as it was at ``revision``; raises Compacted, or StoreError for one yet to come."""
     with _snapshot(connection) as (newest, compacted):
-        if revision < compacted:
-            raise Compacted(revision, compacted)
-        if revision > newest:
-            raise StoreError(f"revision {revision} does not exist yet, the newest is {newest}")
+        _check_kept(revision, newest, compacted)
         row = connection.execute(
             "SELECT value, version FROM history WHERE key = ? AND version < ? ORDER BY version DESC LIMIT 1",
             (key, (revision + 1) << PLACE_BITS),
@@ -66,23 +68,31 @@ def get_many(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[byte
         return {item.key: item for item in found if item is not None}
 
 
-def get_range(connection: sqlite3.Connection, start: bytes, end: bytes | None, limit: int) -> Page:
-    """Return keys of the range in order, as many as a page may hold."""
+def get_range(
+    connection: sqlite3.Connection, *, start: bytes, end: bytes | None, limit: int, at: int | None
+) -> Page:
+    """Return keys of the range in order, now or ``at`` a revision, as many as a page may hold.
+
+    Raises Compacted, or StoreError for a revision that is yet to come.
+    """
     items: list[Item] = []
     size = 0
-    with _snapshot(connection) as (newest, _):
-        rows = connection.execute(
-            _RANGE_TO_THE_END if end is None else _RANGE,
-            {"start": start, "end": end, "limit": limit + 1},
-        )
+    bounds: dict[str, object] = {"start": start, "end": end, "limit": limit + 1}
+    with _snapshot(connection) as (newest, compacted):
+        if at is None:
+            statement = _RANGE_TO_THE_END if end is None else _RANGE
+        else:
+            _check_kept(at, newest, compacted)
+            statement = _RANGE_AT_TO_THE_END if end is None else _RANGE_AT
+            bounds["before"] = (at + 1) << PLACE_BITS
         more = False
-        for key, value, version in rows:
+        for key, value, version in connection.execute(statement, bounds):
             size += len(key) + len(value)
             if len(items) == limit or (items and size > PAGE_BYTES):
                 more = True
                 break
             items.append(Item(key, value, version >> PLACE_BITS))
-    return Page(items, newest, more)
+    return Page(items, newest if at is None else at, more)
 
 
 def get_changes(connection: sqlite3.Connection, start: bytes, end: bytes | None, after: int) -> Changes:
@@ -117,6 +127,13 @@ def get_revisions(connection: sqlite3.Connection) -> tuple[int, int]:
         "SELECT (SELECT max(version) FROM history), compacted FROM compaction"
     ).fetchone()
     return max((newest or 0) >> PLACE_BITS, compacted), compacted
+
+
+def _check_kept(revision: int, newest: int, compacted: int) -> None:
+    if revision < compacted:
+        raise Compacted(revision, compacted)
+    if revision > newest:
+        raise StoreError(f"revision {revision} does not exist yet, the newest is {newest}")
 
 
 @contextmanager

@@ -146,7 +146,8 @@ def check_transaction(compares: Sequence[Compare], writes: Sequence[Write]) -> N
         )
     if len({write.key for write in writes}) != len(writes):
         raise ValueError("a transaction writes a key at most once")
-    size = sum(len(part.key) + len(part.value or b"") for part in (*compares, *writes))
+    size = sum(len(compare.key) + len(compare.value or b"") for compare in compares)
+    size += sum(len(write.key) + len(write.value or b"") for write in writes)
     if size > MAX_TRANSACTION_BYTES:
         raise ValueError(f"a transaction holds at most {MAX_TRANSACTION_BYTES} bytes, not {size}")
 

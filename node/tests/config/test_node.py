@@ -88,7 +88,7 @@ def test_a_node_without_a_member(tmp_path: Path, text: str) -> None:
     ("old", "new", "expected"),
     [
         ("  name: aws-east-1  ", "  nam: aws-east-1  ", ["3: node.nam: unknown key; did you mean name?"]),
-        ("engine: sqlite", "engine: sqlit", ['9: node.store.engine: expected sqlite; found "sqlit"; did you mean sqlite?']),
+        ("engine: sqlite", "engine: sqlit", ['9: node.store.engine: expected one of sqlite, etcd; found "sqlit"; did you mean sqlite?']),
         ("address: 127.77.1.1", "address: grey-east", ['11: node.listen.address: expected an IP address, found "grey-east"; "grey-east" is not an IPv4 or IPv6 address']),
         ("control: 8443", "control: 8080", ["13: node.listen.control: port 8080 is that of api; give each its own port"]),
         ("metrics: 9090", "metrics: 0", ["14: node.listen.metrics: expected at least 1, found 0"]),

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from grey.config import schema, values, yamlfile
+from grey.config import engine, schema, values, yamlfile
+from grey.config.engine import DataStore
 from grey.config.errors import ConfigError, Fault
 from grey.config.model import Endpoint, TlsFiles
+from grey.config.yamlfile import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +30,6 @@ class Listen(msgspec.Struct, frozen=True):
     api: int
     control: int
     metrics: int
-
-
-class DataStore(msgspec.Struct, frozen=True):
-    """The engine under the cluster's data."""
-
-    engine: Literal["sqlite"]
 
 
 class StoreMember(msgspec.Struct, frozen=True):
@@ -78,7 +74,11 @@ def load(path: str | Path) -> NodeFile:
     document = yamlfile.load(path)
     schema.check(document, SCHEMA)
     plain = schema.filled(document.data, SCHEMA)["node"]
-    faults = [*_doubled_ports(plain, document), *_doubled_paths(plain, document)]
+    faults = [
+        *engine.faults(plain["store"], document),
+        *_doubled_ports(plain, document),
+        *_doubled_paths(plain, document),
+    ]
     if faults:
         raise ConfigError(faults)
     return NodeFile(
@@ -88,7 +88,7 @@ def load(path: str | Path) -> NodeFile:
         federation_file=plain["federation_file"],
         identity_file=plain["identity_file"],
         data_dir=plain["data_dir"],
-        store=DataStore(**plain["store"]),
+        store=engine.read(plain["store"]),
         listen=Listen(**plain["listen"]),
         tls=TlsFiles(**plain["tls"]),
         names=read_names(plain["names"]),
@@ -122,17 +122,18 @@ def _doubled_ports(plain: dict[str, Any], document: Document) -> Iterator[Fault]
 
 
 def _doubled_paths(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
-    """The identity and the marker outlive the data on purpose, so they are not kept inside of it."""
-    member = plain.get("federation_store", {}).get("member")
+    """The identity and the markers outlive the data on purpose, so they are not kept inside of it."""
     pairs: list[tuple[KeyPath, str, str, str]] = [
         (("node", "identity_file"), plain["identity_file"], "data_dir", plain["data_dir"])
     ]
-    if member:
-        here = ("node", "federation_store", "member")
-        pairs += [
-            ((*here, "marker_file"), member["marker_file"], "data_dir", member["data_dir"]),
-            ((*here, "data_dir"), f"{member['data_dir']}/", "node.data_dir", plain["data_dir"]),
-        ]
+    folders = [("node.data_dir", plain["data_dir"])]
+    for section in ("store", "federation_store"):
+        member = plain.get(section, {}).get("member")
+        if member:
+            here = ("node", section, "member")
+            pairs.append(((*here, "marker_file"), member["marker_file"], "data_dir", member["data_dir"]))
+            pairs += [((*here, "data_dir"), f"{member['data_dir']}/", *folder) for folder in folders]
+            folders.append((dotted((*here, "data_dir")), member["data_dir"]))
     for path, inner, name, outer in pairs:
         if inner.startswith(f"{outer}/"):
             yield document.fault(

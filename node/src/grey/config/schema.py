@@ -29,11 +29,13 @@ FORMATS: dict[str, Callable[[str], object]] = {
     "grey-domain": values.domain,
     "grey-duration": units.duration,
     "grey-endpoint": values.endpoint,
+    "grey-engine-endpoint": values.engine_endpoint,
     "grey-host": values.host,
     "grey-label": values.label,
     "grey-name-pattern": values.name_pattern,
     "grey-node-name": values.node_name,
     "grey-path": values.path,
+    "grey-size": units.size,
 }
 _TYPES = {
     "array": "a list",

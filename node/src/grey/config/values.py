@@ -18,6 +18,8 @@ _LABEL = re.compile(LABEL.removesuffix("$"))
 _PATTERN_LABEL = re.compile(r"[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?")
 _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_SOCKET = re.compile(r"unix:(/[^/\s]+)+/[A-Za-z0-9._-]+:[0-9]{1,5}")
+_MAX_SOCKET = 107
 _MAX_NAME = 253
 _MAX_DOMAIN = _MAX_NAME - 64  # room for a cluster's name and a dot before it
 
@@ -43,6 +45,23 @@ def endpoint(text: str) -> Endpoint:
     if name.startswith("[") and name.endswith("]"):
         return Endpoint(_address(name[1:-1], found, version=6), int(port))
     return Endpoint(_host(name, found), int(port))
+
+
+def engine_endpoint(text: str) -> str:
+    """Read ``unix:/FOLDER/NAME:NUMBER``, the form in which etcd names its sockets, or ``HOST:PORT``."""
+    if not text.startswith("unix:"):
+        return str(endpoint(text))
+    if _SOCKET.fullmatch(text) is None or ".." in text.split("/"):
+        raise BadValue(
+            f"expected a unix socket, found {quoted(text)}",
+            "write unix:/FOLDER/NAME:NUMBER, for example unix:/run/grey/engine/etcd:0",
+        )
+    if len(text.removeprefix("unix:").encode()) > _MAX_SOCKET:
+        raise BadValue(
+            f"expected the path of a socket, at most {_MAX_SOCKET} bytes, found {quoted(text)}",
+            "choose a shorter folder",
+        )
+    return text
 
 
 def label(text: str) -> str:

@@ -21,8 +21,9 @@ from support.model_federation import federation
 from grey.config.model import TlsFiles
 from grey.data.fence import WriteRefused
 from grey.data.history import History
+from grey.federation.clocks import boottime_seconds
 from grey.federation.etcd_store import EtcdFederationStore
-from grey.federation.keeper import RoleKeeper, boottime_seconds
+from grey.federation.keeper import RoleKeeper
 from grey.federation.role import Timing
 
 

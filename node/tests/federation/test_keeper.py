@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from support.memory_federation_store import MemoryFederationStore
@@ -10,10 +11,14 @@ from support.model_federation import federation
 
 from grey.data.fence import DeadlinePassed, NotPrimary
 from grey.federation import records
+from grey.federation.clocks import boottime_seconds
 from grey.federation.interface import FederationStoreError, MemberReport, RoleRecord
-from grey.federation.keeper import RoleKeeper, boottime_seconds
+from grey.federation.keeper import RoleKeeper
 from grey.record.position import ORIGIN, Position
 from grey.store.interface import StoreDamaged, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Clock:
@@ -52,13 +57,16 @@ class World:
         self.naps: list[float] = []
         self.keeper = self.another(cluster)
 
-    def another(self, cluster: str, node: str | None = None) -> RoleKeeper:
+    def another(
+        self, cluster: str, node: str | None = None, *, leads: Callable[[], bool] = lambda: True
+    ) -> RoleKeeper:
         return RoleKeeper(
             federation(),
             cluster,
             node or f"{cluster}-1",
             self.store,
             self.history,
+            leads=leads,
             boottime=self.clock,
             sleep=self._sleep,
         )
@@ -251,20 +259,105 @@ async def test_the_first_primary_does_not_start_over_while_another_cluster_repor
     assert world.keeper.epoch() == 1
 
 
-async def test_another_node_of_the_cluster_continues_the_epoch_after_a_third_of_the_detection_time() -> None:
+async def test_another_node_of_the_cluster_continues_the_epoch_when_it_leads() -> None:
     world = World()
     await world.keeper.step()
-    other = world.another("aws-east", "aws-east-2")
+    leading = False
+    other = world.another("aws-east", "aws-east-2", leads=lambda: leading)
     await other.step()
     with pytest.raises(DeadlinePassed):
         other.epoch()
-    world.clock.now = 1009.9
-    await other.step()
     assert world.record().node == "aws-east-1"
-    world.clock.now = 1010.0
+    assert other.problem() is None
+    leading = True
     await other.step()
     assert other.epoch() == 1
     assert world.record() == RoleRecord("aws-east", 1, 2, "aws-east-2")
+
+
+async def test_a_grant_of_the_leader_holds_until_its_deadline_and_is_never_shortened() -> None:
+    world = World()
+    await world.keeper.step()
+    other = world.another("aws-east", "aws-east-2", leads=lambda: False)
+    other.grant(1, 1020.0)
+    assert not other.is_primary(), "nothing is taken before the record was read"
+    await other.step()
+    other.grant(1, 1020.0)
+    other.grant(1, 1010.0)
+    other.grant(2, 1028.0)
+    world.clock.now = 1019.9
+    assert other.epoch() == 1
+    world.clock.now = 1020.0
+    with pytest.raises(DeadlinePassed):
+        other.epoch()
+
+
+async def test_a_grant_ends_with_the_role_and_is_not_taken_in_a_contradiction() -> None:
+    world = World()
+    await world.keeper.step()
+    other = world.another("aws-east", "aws-east-2", leads=lambda: False)
+    await other.step()
+    other.grant(1, 1020.0)
+    world.write(RoleRecord("gcp-west", 2, 0, "gcp-west-1"))
+    await other.step()
+    with pytest.raises(NotPrimary):
+        other.epoch()
+    other.grant(1, 1020.0)
+    with pytest.raises(NotPrimary):
+        other.epoch()
+    world.store.records.pop(records.ROLE)
+    await other.step()
+    assert other.refused()
+    other.grant(1, 1020.0)
+    assert not other.is_primary()
+
+
+async def test_records_that_another_node_wrote_after_the_data_was_read_are_no_lost_data() -> None:
+    """The data is read first, so a record may speak of what came since."""
+    world = World(history=History(1, Position(1, 42)))
+    world.write(RoleRecord("aws-east", 1, 9, "aws-east-2", Position(1, 42)))
+
+    async def written(what: str) -> None:
+        if what == "get":
+            world.history.at = Position(1, 44)
+            world.write(RoleRecord("aws-east", 1, 10, "aws-east-2", Position(1, 44)))
+
+    world.store.before = written
+    await world.keeper.step()
+    assert not world.keeper.refused()
+    world.store.before = None
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+
+
+async def test_a_first_epoch_that_another_node_took_meanwhile_is_no_lost_data() -> None:
+    world = World()
+
+    async def taken(what: str) -> None:
+        if what == "get":
+            world.store.before = None
+            world.history.claimed = 1
+            world.write(RoleRecord("aws-east", 1, 3, "aws-east-2"))
+
+    world.store.before = taken
+    await world.keeper.step()
+    assert world.keeper.epoch() == 1
+
+
+async def test_epochs_that_passed_while_the_node_was_frozen_are_no_older_store() -> None:
+    world = World(history=History(1, Position(1, 42)))
+    world.write(RoleRecord("aws-east", 2, 0, "aws-east-2"))
+
+    async def frozen(what: str) -> None:
+        if what == "get":
+            world.store.after = None
+            world.history.claimed = 3
+            world.write(RoleRecord("aws-east", 3, 5, "aws-east-2"))
+
+    world.store.after = frozen
+    await world.keeper.step()
+    assert not world.keeper.refused()
+    assert world.keeper.epoch() == 3
 
 
 async def test_a_damaged_record_is_a_problem_and_grants_nothing() -> None:

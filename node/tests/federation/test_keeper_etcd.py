@@ -16,7 +16,8 @@ from support.memory_store import MemoryStore
 from support.model_federation import federation
 
 from grey.data.history import History
-from grey.federation.keeper import RoleKeeper, boottime_seconds
+from grey.federation.clocks import boottime_seconds
+from grey.federation.keeper import RoleKeeper
 from grey.federation.role import Timing
 
 if TYPE_CHECKING:

@@ -69,8 +69,8 @@ def deadline_without_a_margin(patch: pytest.MonkeyPatch) -> None:
 
 
 def role_of_another_cluster_renewed(patch: pytest.MonkeyPatch) -> None:
-    def decide(view: View, timing: Timing) -> Action:
-        action = shipped(view, timing)
+    def decide(view: View) -> Action:
+        action = shipped(view)
         if isinstance(action, StepDown) and view.local_epoch is not None and view.version is not None:
             record = action.record
             taken = type(record)(view.cluster, record.epoch, record.counter + 1, view.node)

@@ -9,6 +9,7 @@ from grey.federation.interface import RoleRecord
 from grey.federation.role import (
     Bootstrap,
     Claim,
+    Leave,
     Refuse,
     Renew,
     Standstill,
@@ -27,8 +28,6 @@ FRESH = View(
     bootstrap="a",
     record=None,
     version=None,
-    still_seconds=0.0,
-    sent=None,
     local_epoch=None,
     local_position=ORIGIN,
 )
@@ -40,7 +39,7 @@ def view(record: RoleRecord | None, **changes: object) -> View:
 
 
 def problem(of: View) -> str:
-    action = decide(of, TIMING)
+    action = decide(of)
     assert isinstance(action, Refuse)
     return action.problem
 
@@ -68,10 +67,10 @@ def test_the_deadline_counts_from_before_the_sending() -> None:
 
 class TestWithoutRecord:
     def test_the_primary_of_the_file_bootstraps(self) -> None:
-        assert decide(FRESH, TIMING) == Bootstrap(RoleRecord("a", 1, 0, "a-1"))
+        assert decide(FRESH) == Bootstrap(RoleRecord("a", 1, 0, "a-1"))
 
     def test_a_replica_waits(self) -> None:
-        action = decide(view(None, bootstrap="b"), TIMING)
+        action = decide(view(None, bootstrap="b"))
         assert isinstance(action, Wait)
         assert "b" in action.reason
 
@@ -88,15 +87,13 @@ class TestWithoutRecord:
 
 class TestOwnRecord:
     def test_it_is_renewed_from_its_version(self) -> None:
-        assert decide(view(RoleRecord("a", 1, 4, "a-1"), local_epoch=1), TIMING) == Renew(
+        assert decide(view(RoleRecord("a", 1, 4, "a-1"), local_epoch=1)) == Renew(
             RoleRecord("a", 1, 5, "a-1"), 7
         )
 
     def test_a_restart_goes_on_in_the_same_epoch_at_once(self) -> None:
-        restarted = view(
-            RoleRecord("a", 3, 900, "a-1"), local_epoch=3, local_position=Position(3, 8), sent=None
-        )
-        assert decide(restarted, TIMING) == Renew(RoleRecord("a", 3, 901, "a-1", Position(3, 8)), 7)
+        restarted = view(RoleRecord("a", 3, 900, "a-1"), local_epoch=3, local_position=Position(3, 8))
+        assert decide(restarted) == Renew(RoleRecord("a", 3, 901, "a-1", Position(3, 8)), 7)
 
     @pytest.mark.parametrize(
         "known",
@@ -108,18 +105,18 @@ class TestOwnRecord:
     def test_data_that_ends_before_what_was_written_is_refused(self, known: dict[str, object]) -> None:
         record = RoleRecord("a", 3, 9, "a-1", Position(3, 8))
         older = view(record, local_epoch=3, local_position=Position(3, 8))
-        assert isinstance(decide(older, TIMING), Renew)
+        assert isinstance(decide(older), Renew)
         found = problem(msgspec.structs.replace(older, **known))
         assert "wrote records up to 3.9" in found
         assert "the data here ends at 3.8" in found
 
     def test_an_interrupted_bootstrap_goes_on(self) -> None:
-        assert decide(view(RoleRecord("a", 1, 0, "a-1")), TIMING) == Claim(1)
+        assert decide(view(RoleRecord("a", 1, 0, "a-1"))) == Claim(1)
 
     def test_an_interrupted_promotion_goes_on(self) -> None:
         promoted = view(RoleRecord("a", 2, 0, "a-1"), local_position=Position(1, 42))
-        assert decide(promoted, TIMING) == Claim(2)
-        assert isinstance(decide(msgspec.structs.replace(promoted, local_epoch=2), TIMING), Renew)
+        assert decide(promoted) == Claim(2)
+        assert isinstance(decide(msgspec.structs.replace(promoted, local_epoch=2)), Renew)
 
     def test_an_epoch_that_was_used_and_empty_data_means_lost_data(self) -> None:
         assert "is empty" in problem(view(RoleRecord("a", 1, 1, "a-1")))
@@ -146,32 +143,36 @@ class TestOwnRecord:
 class TestAnotherNodeOfTheCluster:
     RECORD = RoleRecord("a", 1, 4, "a-2")
 
-    def test_it_is_left_alone_while_it_renews(self) -> None:
-        assert isinstance(decide(view(self.RECORD, local_epoch=1, still_seconds=9.999), TIMING), Wait)
+    def test_the_leader_goes_on_with_what_another_node_renewed(self) -> None:
+        assert decide(view(self.RECORD, local_epoch=1)) == Renew(RoleRecord("a", 1, 5, "a-1"), 7)
 
-    def test_its_epoch_is_continued_when_it_stood_still_for_a_third(self) -> None:
-        action = decide(view(self.RECORD, local_epoch=1, still_seconds=10.0), TIMING)
-        assert action == Renew(RoleRecord("a", 1, 5, "a-1"), 7)
+    @pytest.mark.parametrize(
+        "known",
+        [
+            view(None),
+            view(RECORD, local_epoch=1),
+            view(RoleRecord("a", 1, 0, "a-2")),
+            view(RoleRecord("a", 2, 0, "a-2"), local_position=Position(1, 42)),
+        ],
+    )
+    def test_everything_is_left_to_the_leader(self, known: View) -> None:
+        assert isinstance(decide(known), Bootstrap | Claim | Renew)
+        assert decide(msgspec.structs.replace(known, leads=False)) == Leave()
 
-    def test_a_second_process_under_the_same_name_is_noticed(self) -> None:
-        sent = RoleRecord("a", 1, 3, "a-1")
-        twin = view(RoleRecord("a", 1, 4, "a-1"), local_epoch=1, sent=sent)
-        assert isinstance(decide(twin, TIMING), Wait)
-        assert isinstance(decide(msgspec.structs.replace(twin, still_seconds=10.0), TIMING), Renew)
-
-    def test_the_own_renewal_whose_answer_was_lost_is_not_taken_for_a_second_process(self) -> None:
-        sent = RoleRecord("a", 1, 4, "a-1")
-        assert isinstance(decide(view(sent, local_epoch=1, sent=sent), TIMING), Renew)
+    def test_a_node_that_does_not_lead_refuses_too(self) -> None:
+        lost = view(RoleRecord("a", 1, 1, "a-1"), leads=False)
+        assert "is empty" in problem(lost)
+        assert "holds no role record" in problem(view(None, local_epoch=1, leads=False))
 
 
 def test_another_cluster_as_primary_means_stepping_down() -> None:
     record = RoleRecord("b", 2, 0, "b-1")
-    assert decide(view(record, local_epoch=1, local_position=Position(1, 42)), TIMING) == StepDown(record)
-    assert decide(view(record), TIMING) == StepDown(record)
+    assert decide(view(record, local_epoch=1, local_position=Position(1, 42))) == StepDown(record)
+    assert decide(view(record)) == StepDown(record)
 
 
 def test_standstill_counts_from_an_answer_to_the_sending_of_a_later_question() -> None:
-    still = Standstill(20.0)
+    still: Standstill[RoleRecord] = Standstill(20.0)
     first = RoleRecord("a", 1, 1, "a-1")
     assert still.observe(first, sent_at=10.0, received_at=14.0) == 0.0
     assert still.observe(first, sent_at=20.0, received_at=25.0) == 6.0
@@ -182,7 +183,7 @@ def test_standstill_counts_from_an_answer_to_the_sending_of_a_later_question() -
 
 
 def test_standstill_starts_anew_when_the_store_could_not_be_read() -> None:
-    still = Standstill(10.0)
+    still: Standstill[RoleRecord] = Standstill(10.0)
     record = RoleRecord("a", 1, 1, "a-1")
     assert still.observe(record, sent_at=0.0, received_at=0.5) == 0.0
     assert still.observe(record, sent_at=10.0, received_at=10.5) == 9.5

@@ -16,6 +16,7 @@ from support.model_federation import federation
 from support.pki import Authority
 from support.serving import Answer, FakeReplication, FakeRole
 
+from grey.federation.deputy import ClusterState
 from grey.federation.interface import FederationStoreError, RoleRecord, Versioned
 from grey.federation.records import encode
 from grey.federation.status import StatusDocument, Voters
@@ -52,6 +53,9 @@ REPORT = {
     "state": "serving",
     "wall_seconds": 1.0,
 }
+
+
+STATE = ClusterState("aws-east-1", True, 3, 9.5, None, None, True, "3.8")
 
 
 class FakeStore:
@@ -117,7 +121,13 @@ class Control:
             role=FakeRole(),
             replication=FakeReplication(),
         )
-        self.api = ControlApi(view, self.source, store=self.store, status=self._status)  # type: ignore[arg-type]
+        self.api = ControlApi(
+            view,
+            self.source,  # type: ignore[arg-type]
+            store=self.store,
+            status=self._status,
+            state=lambda: STATE,
+        )
         self.door = Door(self.api.route, translate=Translator(view), watch=NodeMetrics("aws-east"))
         self.port = 0
 
@@ -214,6 +224,24 @@ async def test_the_role(control: Control) -> None:
     control.store.down = True
     down = await control.ask(files, "GET", "/v1/federation/role")
     assert (down.status, down.error["code"], down.error["message"]) == (503, "unavailable", "no majority")
+
+
+async def test_only_the_own_nodes_ask_for_the_cluster_s_state(control: Control) -> None:
+    path = "/v1/cluster/state"
+    own = await control.ask(control.cluster("aws-east"), "GET", path)
+    assert own.json == {
+        "node": "aws-east-1",
+        "leader": True,
+        "epoch": 3,
+        "remaining_seconds": 9.5,
+        "lag_seconds": None,
+        "lag_records": None,
+        "consistent": True,
+        "position": "3.8",
+    }
+    for files in (control.cluster("gcp-west"), control.certificate("operator")):
+        refused = await control.ask(files, "GET", path)
+        assert (refused.status, refused.error["code"]) == (403, "forbidden")
 
 
 async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:

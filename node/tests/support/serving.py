@@ -18,7 +18,7 @@ from grey.data.history import History
 from grey.data.reader import Reader
 from grey.data.writer import Writer
 from grey.federation.interface import RoleRecord
-from grey.record import HybridClock
+from grey.record import HybridClock, Position
 from grey.serve.door import Door
 from grey.serve.health import HealthPages
 from grey.serve.kv import KeyValueApi
@@ -77,6 +77,9 @@ class FakeReplication:
 
     def consistent(self) -> bool:
         return self.whole
+
+    def position(self) -> Position:
+        return Position(1, 42)
 
 
 class Answer(NamedTuple):

@@ -17,12 +17,15 @@ from grey.daemon.peers import Peers
 from grey.daemon.pulse import Pulse
 from grey.daemon.retention import lowest_needed
 from grey.daemon.voters import VoterCount, federation_store
+from grey.data.fence import WriteRefused
 from grey.data.history import History
 from grey.data.housekeeping import Housekeeping
 from grey.data.reader import Reader
 from grey.data.writer import Writer
+from grey.federation.clocks import boottime_seconds
+from grey.federation.deputy import ClusterState
 from grey.federation.interface import FederationStoreError
-from grey.federation.keeper import RoleKeeper, boottime_seconds
+from grey.federation.keeper import RoleKeeper
 from grey.federation.members import Members
 from grey.federation.records import DamagedRecord
 from grey.federation.registry import DataReplaced, Registry
@@ -165,7 +168,9 @@ class _Rooms:
             self._follower_problem,
         ]
         self._health = HealthPages(self._view)
-        self._control = ControlApi(self._view, source, store=self._federation_store, status=self._status)
+        self._control = ControlApi(
+            self._view, source, store=self._federation_store, status=self._status, state=self._cluster_state
+        )
         self._kv = KeyValueApi(self._view, Reader(store), self._writer, self._health)
         self._sites = Sites()
         self._control_listens = False
@@ -281,6 +286,23 @@ class _Rooms:
             holder=self._keeper.holder(),
             observed=self._members.observed(),
             voters=self._voters.count(),
+        )
+
+    def _cluster_state(self) -> ClusterState:
+        try:
+            epoch = self._keeper.epoch()
+        except WriteRefused:
+            epoch = None
+        replication = self._view.replication
+        return ClusterState(
+            node=self._config.name,
+            leader=True,
+            epoch=epoch,
+            remaining_seconds=self._keeper.remaining_seconds(),
+            lag_seconds=replication.lag_seconds(),
+            lag_records=replication.lag_records(),
+            consistent=replication.consistent(),
+            position=str(self._pulse.position),
         )
 
     def _follower_problem(self) -> str | None:

@@ -105,6 +105,10 @@ class ReplicationView(Protocol):
         """Whether the data here is a state that the primary once had (not in the middle of a full copy)."""
         ...
 
+    def position(self) -> Position:
+        """Return the position that the lag speaks of: data read at or after it is no older than that."""
+        ...
+
 
 class RoleView(Fence, Protocol):
     """What this node knows of the role. Answers at once from what the keeper last learned."""

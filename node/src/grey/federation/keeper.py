@@ -6,21 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from grey.data.errors import DataError
 from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
 from grey.federation import records
+from grey.federation.clocks import boottime_seconds
 from grey.federation.interface import FederationStore, FederationStoreError, MemberReport, RoleRecord
 from grey.federation.role import (
     Action,
     Bootstrap,
     Claim,
     Lease,
+    Leave,
     Refuse,
     Renew,
-    Standstill,
     StepDown,
     Timing,
     View,
@@ -39,11 +39,6 @@ _log = logging.getLogger(__name__)
 
 _ACTIONS_PER_STEP = 3
 """Bootstrap, claim and renew follow one another at once."""
-
-
-def boottime_seconds() -> float:
-    """Return CLOCK_BOOTTIME: it goes on while the process or the machine sleeps, and nobody sets it."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class LocalHistory(Protocol):
@@ -68,8 +63,10 @@ class LocalHistory(Protocol):
 class RoleKeeper:
     """The role as this node knows it; implements ``grey.federation.interface.RoleView``.
 
-    Only a renewal that the store confirmed to this very process moves the deadline, and it counts from
-    before its sending. A renewal whose answer is lost is looked up by the next read and sent anew.
+    The node that leads its cluster renews. Only a renewal that the store confirmed to this very process moves
+    its deadline, and it counts from before its sending. A renewal whose answer is lost is looked up by the
+    next read and sent anew. The other nodes read and judge, and write until the deadline that the leader
+    granted them.
     """
 
     def __init__(
@@ -80,10 +77,11 @@ class RoleKeeper:
         store: FederationStore,
         history: LocalHistory,
         *,
+        leads: Callable[[], bool] = lambda: True,
         boottime: Callable[[], float] = boottime_seconds,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``boottime`` returns seconds; ``sleep`` waits for seconds."""
+        """``leads`` says whether this node leads its cluster; ``boottime`` returns seconds."""
         self._timing = Timing.of(federation.failover.detection_time_seconds)
         self._bootstrap = next((each.name for each in federation.clusters if each.role == "primary"), None)
         self._promotable = {each.name for each in federation.clusters if not each.read_only}
@@ -91,9 +89,10 @@ class RoleKeeper:
         self._node = node
         self._store = store
         self._history = history
+        self._leads = leads
         self._boottime = boottime
         self._sleep = sleep
-        self._standstill = Standstill(self._timing.inherit_after)
+        self._read_at: float | None = None
         self._holder: RoleRecord | None = None
         self._sent: RoleRecord | None = None
         self._lease: Lease | None = None
@@ -137,6 +136,22 @@ class RoleKeeper:
         """Whether store and data contradict each other, so that this node must not serve."""
         return self._refused
 
+    def reaches_store(self) -> bool:
+        """Whether the record could be read within the time in which another node would take over."""
+        return self._read_at is not None and self._boottime() - self._read_at < self._timing.inherit_after
+
+    def grant(self, epoch: int, deadline: float) -> None:
+        """Take the leader's word that this cluster may write in ``epoch`` before ``deadline``.
+
+        It never shortens what was granted before, which rests on an older renewal of the same epoch. Nothing
+        is taken that contradicts what was read here.
+        """
+        holder, lease = self._holder, self._lease
+        if self._refused or holder is None or (holder.cluster, holder.epoch) != (self._cluster, epoch):
+            return
+        if lease is None or deadline > lease.deadline:
+            self._lease = Lease(epoch, deadline)
+
     async def run(self) -> None:
         """Keep the role until cancelled. Raises StoreDamaged when the local data cannot be read at all."""
         while True:
@@ -156,33 +171,47 @@ class RoleKeeper:
 
     async def _step(self) -> None:
         for _ in range(_ACTIONS_PER_STEP):
-            action = decide(await self._look(), self._timing)
+            action = decide(await self._look())
             await self._act(action)
             if not isinstance(action, Bootstrap | Claim):
                 return
 
     async def _look(self) -> View:
         # The data is asked first: its epochs come from the record, so a later read of that is never older.
-        epoch = await self._history.epoch()
-        position = await self._history.position()
-        sent_at = self._boottime()
+        epoch, position = await self._local()
         versioned = await self._store.get(records.ROLE)
+        self._read_at = self._boottime()
         record = records.decode_role(versioned.value) if versioned else None
-        still = self._standstill.observe(record, sent_at=sent_at, received_at=self._boottime())
         self._take_note(record)
+        followed = await self._followed(record)
+        if record is not None and self._overtaken(record, followed, epoch, position):
+            # Another node of this cluster may have gone on since, and the record shows it already.
+            epoch, position = await self._local()
+            if max(epoch or 0, position.epoch) > record.epoch:
+                return await self._look()
         return View(
             cluster=self._cluster,
             node=self._node,
             bootstrap=self._bootstrap,
             record=record,
             version=versioned.version if versioned else None,
-            still_seconds=still,
-            sent=self._sent,
             local_epoch=epoch,
             local_position=position,
+            leads=self._leads(),
             elsewhere=await self._elsewhere() if record is None and epoch is None else None,
-            followed=await self._followed(record),
+            followed=followed,
         )
+
+    async def _local(self) -> tuple[int | None, Position]:
+        return await self._history.epoch(), await self._history.position()
+
+    def _overtaken(
+        self, record: RoleRecord, followed: Position, epoch: int | None, position: Position
+    ) -> bool:
+        """Whether the record speaks of this cluster's data as newer than it was read to be."""
+        if record.cluster != self._cluster:
+            return False
+        return (epoch or 0) < record.epoch or position < max(record.position, followed)
 
     async def _elsewhere(self) -> str | None:
         """Return the name of another cluster that reports history, if there is one."""
@@ -194,7 +223,7 @@ class RoleKeeper:
 
         Asked only until this process renews for the first time: from then on its data is open and kept.
         """
-        if record is None or record.cluster != self._cluster or self._sent is not None:
+        if record is None or record.cluster != self._cluster or self._sent is not None or not self._leads():
             return ORIGIN
         # A later history may begin behind records of an older epoch; within one epoch only the holder writes.
         positions = (each.position for each in await self._reports() if each.cluster in self._promotable)
@@ -227,7 +256,7 @@ class RoleKeeper:
                 await self._history.claim(epoch)
             case Renew(record, expected):
                 await self._renew(record, expected)
-            case StepDown():
+            case StepDown() | Leave():
                 self._report(None)
             case Wait(reason):
                 self._report(reason)

@@ -9,7 +9,7 @@ only a renewal gives it a deadline. So an interrupted bootstrap or promotion can
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,12 +18,14 @@ from grey.record.position import ORIGIN, Position
 
 FIRST_EPOCH = 1
 
+R = TypeVar("R")
+
 
 class Timing(msgspec.Struct, frozen=True):
     """The times that follow from ``detection_time``, in seconds of CLOCK_BOOTTIME.
 
     The margin covers clocks that run at different speeds; the renewal interval lets several renewals fail
-    before the deadline; ``inherit_after`` is when another node of the holding cluster goes on renewing.
+    before the deadline; ``inherit_after`` is when another node of a cluster leads it and goes on renewing.
     """
 
     detection: float
@@ -55,8 +57,8 @@ class Lease(msgspec.Struct, frozen=True):
     deadline: float
 
 
-class Standstill:
-    """Measures on the own clock how long the role record has not changed.
+class Standstill(Generic[R]):
+    """Measures on the own clock how long a record has not changed.
 
     Both ends are taken so that the answer is never too long: from when an answer came, to when a later
     question was sent. After a gap of more than ``gap`` seconds between two reads the measuring starts anew:
@@ -65,11 +67,11 @@ class Standstill:
 
     def __init__(self, gap: float) -> None:
         self._gap = gap
-        self._record: RoleRecord | None = None
+        self._record: R | None = None
         self._since = 0.0
         self._read_at = 0.0
 
-    def observe(self, record: RoleRecord | None, *, sent_at: float, received_at: float) -> float:
+    def observe(self, record: R | None, *, sent_at: float, received_at: float) -> float:
         """Take note of what a read returned; return for how many seconds it surely stood still."""
         if record != self._record or received_at - self._read_at > self._gap:
             self._record = record
@@ -81,9 +83,9 @@ class Standstill:
 class View(msgspec.Struct, frozen=True):
     """All that a decision rests on.
 
-    ``bootstrap`` is the name of the cluster that the federation file calls primary. ``sent`` is the newest
-    record that this process tried to write. ``elsewhere`` names another cluster that reports history.
-    ``followed`` is the newest position of the record's epoch that a replica reports.
+    ``bootstrap`` is the name of the cluster that the federation file calls primary. ``leads`` says whether
+    this node leads its cluster: only then it writes the record. ``elsewhere`` names another cluster that
+    reports history. ``followed`` is the newest position of the record's epoch that a replica reports.
     """
 
     cluster: str
@@ -91,10 +93,9 @@ class View(msgspec.Struct, frozen=True):
     bootstrap: str | None
     record: RoleRecord | None
     version: int | None
-    still_seconds: float
-    sent: RoleRecord | None
     local_epoch: int | None
     local_position: Position
+    leads: bool = True
     elsewhere: str | None = None
     followed: Position = ORIGIN
 
@@ -124,6 +125,10 @@ class Wait(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Leave(msgspec.Struct, frozen=True):
+    """The leader of this cluster does what is to be done."""
+
+
 class StepDown(msgspec.Struct, frozen=True):
     """Another cluster holds the role."""
 
@@ -136,10 +141,10 @@ class Refuse(msgspec.Struct, frozen=True):
     problem: str
 
 
-Action: TypeAlias = Bootstrap | Claim | Renew | Wait | StepDown | Refuse
+Action: TypeAlias = Bootstrap | Claim | Renew | Wait | Leave | StepDown | Refuse
 
 
-def decide(view: View, timing: Timing) -> Action:
+def decide(view: View) -> Action:
     """Say what this node does about the role."""
     local_epoch = max(view.local_epoch or 0, view.local_position.epoch)
     empty = view.local_epoch is None and view.local_position == ORIGIN
@@ -154,8 +159,6 @@ def decide(view: View, timing: Timing) -> Action:
         )
     if record.cluster != view.cluster:
         return StepDown(record)
-    if view.still_seconds < timing.inherit_after and _renewed_elsewhere(view, record):
-        return Wait(f"node {record.node} renews the role of {record.cluster}")
     return _held(view, record, empty=empty)
 
 
@@ -174,15 +177,9 @@ def _without_record(view: View, *, empty: bool) -> Action:
             "some: starting anew would leave its records behind. "
             f"Restore the data of {view.cluster} or the federation store"
         )
+    if not view.leads:
+        return Leave()
     return Bootstrap(RoleRecord(view.cluster, FIRST_EPOCH, 0, view.node))
-
-
-def _renewed_elsewhere(view: View, record: RoleRecord) -> bool:
-    """Whether another node, or another process under this node's name, is the one that renews."""
-    if record.node != view.node:
-        return True
-    sent = view.sent
-    return sent is not None and sent.epoch == record.epoch and record.counter > sent.counter
 
 
 def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
@@ -195,13 +192,15 @@ def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
                 f"the data here ends at {view.local_position}: data was lost, or an older copy was put in "
                 "its place. Put the newest data back, or promote another cluster"
             )
+        if not view.leads:
+            return Leave()
         renewed = msgspec.structs.replace(
             record, counter=record.counter + 1, node=view.node, position=view.local_position
         )
         return Renew(renewed, view.version or 0)
     unused = record.counter == 0 and view.local_position.epoch < record.epoch
     if unused and empty == (record.epoch == FIRST_EPOCH):
-        return Claim(record.epoch)
+        return Claim(record.epoch) if view.leads else Leave()
     found = "is empty" if empty else f"was never primary in it (position {view.local_position})"
     return Refuse(
         f"the role record names {view.cluster} as the primary of epoch {record.epoch}, "

@@ -150,6 +150,10 @@ class Follower:
         """Whether the data here is a state that the primary once had (not in the middle of a full copy)."""
         return self._landing.consistent
 
+    def position(self) -> Position:
+        """Return the position up to which the store holds the primary's records."""
+        return self._landing.cursor
+
     def problem(self) -> str | None:
         """Return what keeps this replica from following, for the operator; None when nothing does."""
         return self._problem

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from grey.config.model import Federation
+    from grey.federation.deputy import ClusterState
     from grey.federation.interface import FederationStore
     from grey.federation.status import StatusDocument
     from grey.replicate.source import Source
@@ -73,12 +74,17 @@ class ControlApi:
         *,
         store: FederationStore,
         status: Callable[[], Awaitable[StatusDocument]],
+        state: Callable[[], ClusterState],
     ) -> None:
-        """Answer for the federation store what clusters without a vote ask; ``status`` makes the document."""
+        """Answer for the federation store what clusters without a vote ask.
+
+        ``status`` makes the status document, ``state`` says what the other nodes of this cluster ask.
+        """
         self._view = view
         self._source = source
         self._store = store
         self._status = status
+        self._state = state
         self._admission = Admission(view.federation)
         self._channels: set[WebSocketChannel] = set()
 
@@ -96,6 +102,7 @@ class ControlApi:
             "/v1/federation/status": ("status", self._get_status),
             "/v1/federation/role": ("role", self._get_role),
             _MEMBERS: ("members", self._get_members),
+            "/v1/cluster/state": ("cluster_state", self._get_state),
             "/v1/replication/stream": ("stream", self._stream),
             "/v1/replication/snapshot": ("snapshot", self._snapshot),
         }
@@ -127,6 +134,12 @@ class ControlApi:
         stored = await self._store.list(records.MEMBERS)
         reports = (records.decode_report(key, each.value) for key, each in stored.items())
         return http.json_response({report.cluster: report for report in reports})
+
+    async def _get_state(self, _: web.BaseRequest, query: str, cluster: str | None) -> web.Response:
+        http.query(query, ())
+        if cluster != self._view.cluster:
+            raise errors.forbidden(f"only a node of {self._view.cluster} itself may ask for its state")
+        return http.json_response(self._state())
 
     async def _put_member(self, request: web.BaseRequest, name: str, cluster: str | None) -> web.Response:
         # A name that is admitted without being a cluster's is the empty one: it reports for nobody.

@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+import _load
 import uvloop
+from _load import VALUE, Connection, get_request, http_rate, put_request
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -28,101 +30,15 @@ from grey.store.interface import Write
 from grey.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
 
-VALUE = b"x" * 100
 KEYS = 10_000
-
-
-class Connection(asyncio.Protocol):
-    """One keep-alive connection that sends the next request as soon as the last one is answered."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._answered: asyncio.Future[int] | None = None
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's TLS transport is no subclass
-
-    def data_received(self, data: bytes) -> None:
-        """Take a part of an answer."""
-        self._buffer += data
-        head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        length = int(head.lower().split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
-        if len(body) >= length and self._answered is not None:
-            self._buffer = body[length:]
-            self._answered.set_result(int(head[9:12]))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail the request that waits."""
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(exc or ConnectionResetError())
-
-    async def ask(self, request: bytes) -> int:
-        """Send a request; return the status of its answer."""
-        assert self._transport is not None
-        self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._answered
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._transport is not None:
-            self._transport.close()
-
-
-def put_request(key: str) -> bytes:
-    """Return a PUT of a value of 100 bytes."""
-    return f"PUT /v1/kv/{key} HTTP/1.1\r\nHost: grey\r\nContent-Length: {len(VALUE)}\r\n\r\n".encode() + VALUE
-
-
-def get_request(key: str) -> bytes:
-    """Return an eventual GET."""
-    return f"GET /v1/kv/{key} HTTP/1.1\r\nHost: grey\r\n\r\n".encode()
 
 
 async def connect(federation: RunningFederation, node: GreyNode, count: int) -> list[Connection]:
     """Open connections to the API of a node."""
-    loop = asyncio.get_running_loop()
-    context: ssl.SSLContext | None = None
-    if federation.scheme == "https":
-        context = client_context(federation.operator)
-    connections = []
-    for _ in range(count):
-        _, connection = await loop.create_connection(
-            Connection,
-            node.address,
-            federation.api,
-            ssl=context,
-            server_hostname=node.host if context else None,
-        )
-        connections.append(connection)
-    return connections
-
-
-async def api_rate(connections: list[Connection], requests: list[bytes], seconds: float) -> float:
-    """Return the requests per second of all connections together."""
-    end = time.perf_counter() + seconds
-    done = 0
-
-    async def one(connection: Connection, first: int) -> None:
-        nonlocal done
-        number = first
-        while time.perf_counter() < end:
-            status = await connection.ask(requests[number % len(requests)])
-            if status != 200:
-                raise RuntimeError(f"status {status}")
-            done += 1
-            number += len(connections)
-
-    started = time.perf_counter()
-    await asyncio.gather(*(one(connection, first) for first, connection in enumerate(connections)))
-    return done / (time.perf_counter() - started)
+    context = client_context(federation.operator) if federation.scheme == "https" else None
+    return await _load.connect(node.address, federation.api, count, context=context, host=node.host)
 
 
 async def store_rates(folder: Path, clients: int, seconds: float) -> tuple[float, float]:
@@ -210,11 +126,11 @@ async def main() -> None:
         async with running_federation(folder, api_tls=options.tls, detection_time="10s") as federation:
             connections = await connect(federation, federation.primary, options.connections)
             keys = [f"key-{number:06}" for number in range(KEYS)]
-            rate = await api_rate(connections, [put_request(key) for key in keys], options.seconds)
-            figures["api_put_per_second"] = round(rate)
-            written = keys[: min(KEYS, int(rate * options.seconds * 0.9))]
-            rate = await api_rate(connections, [get_request(key) for key in written], options.seconds)
-            figures["api_get_per_second"] = round(rate)
+            rate = await http_rate(connections, [put_request(key) for key in keys], options.seconds)
+            figures["api_put"] = rate.plain()
+            written = keys[: min(KEYS, int(rate.per_second * options.seconds * 0.9))]
+            rate = await http_rate(connections, [get_request(key) for key in written], options.seconds)
+            figures["api_get"] = rate.plain()
             for connection in connections:
                 connection.close()
             await federation.ready()

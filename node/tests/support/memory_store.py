@@ -97,27 +97,25 @@ class MemoryStore:
         revision: int | None = None,
         serializable: bool = False,
     ) -> Page:
-        """A page of an older state costs a look at all keys that ever were."""
         self._check_open()
         if limit < 1:
             raise ValueError(f"a page holds at least one key, not {limit}")
         if revision is None:
-            found, state = self._current, self._keys
+            first = bisect_left(self._keys, start)
+            last = len(self._keys) if end is None else max(first, bisect_left(self._keys, end))
+            there = [self._current[key] for key in self._keys[first:last]]
         else:
-            self._check_kept(revision)
-            found = {key: item for key in self._versions if (item := self._at(key, revision))}
-            state = sorted(found)
-        first = bisect_left(state, start)
-        last = len(state) if end is None else max(first, bisect_left(state, end))
+            keys = sorted(key for key in self._versions if start <= key and (end is None or key < end))
+            self._at(b"", revision)
+            there = [item for key in keys if (item := self._at(key, revision)) is not None]
         items: list[Item] = []
         size = 0
-        for key in state[first : min(last, first + min(limit, self._page_items))]:
-            item = found[key]
-            size += len(key) + len(item.value)
+        for item in there[: min(limit, self._page_items)]:
+            size += len(item.key) + len(item.value)
             if items and size > PAGE_BYTES:
                 break
             items.append(item)
-        return Page(items, self._revision if revision is None else revision, first + len(items) < last)
+        return Page(items, self._revision if revision is None else revision, len(items) < len(there))
 
     async def watch(self, start: bytes, end: bytes | None, *, after: int) -> AsyncIterator[list[Change]]:
         seen = after

@@ -46,6 +46,20 @@ class WriterStopped(DataError):
         super().__init__("this node takes no writes, since it stops; nothing was written, try another node")
 
 
+class ConditionFailed(DataError):
+    """A condition of a write did not hold; nothing was written, in a batch of nothing.
+
+    ``key`` is the first whose condition failed, ``found`` the position of its newest version; None: it does
+    not exist.
+    """
+
+    def __init__(self, key: bytes, found: Position | None) -> None:
+        state = "does not exist" if found is None else f"is at position {found}"
+        super().__init__(f"the key {key!r} {state}, which is not what the write demands; nothing was written")
+        self.key = key
+        self.found = found
+
+
 class HigherEpoch(DataError):
     """An epoch cannot be claimed, since the store holds a higher one already."""
 
@@ -62,3 +76,19 @@ class Diverged(DataError):
         super().__init__(f"position {asked} is not part of the history here, which has {held} in its place")
         self.asked = asked
         self.held = held
+
+
+class NotYetHere(DataError):
+    """This store has not got as far as ``position`` yet; ``held`` is how far it is."""
+
+    def __init__(self, position: Position, held: Position) -> None:
+        super().__init__(f"position {position} is yet to come here, where {held} is the newest; try again")
+        self.position = position
+        self.held = held
+
+
+class Copied(DataError):
+    """A full copy replaces the data of this replica: what changed cannot be told key by key."""
+
+    def __init__(self) -> None:
+        super().__init__("a full copy replaces the data here: list the keys anew, then watch from there")

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
 from grey.data import keyspace
-from grey.data.errors import Diverged, HigherEpoch
-from grey.data.reader import decode_value
+from grey.data.errors import Diverged, HigherEpoch, NotYetHere
+from grey.data.stored import decode_value
 from grey.record import Position, Stamp
 from grey.record.position import ORIGIN
 from grey.store.interface import Compacted, Compare, CompareFailed, StoreDamaged, Write
@@ -28,6 +28,17 @@ class Provenance(msgspec.Struct, frozen=True, array_like=True):
 
     stamp: Stamp
     origin: str
+
+
+class State(NamedTuple):
+    """What a store held at ``position``: what it held at its ``revision``, and the records ``beyond``.
+
+    Those, by key, belong to the transaction after that revision, which a replica made of several.
+    """
+
+    position: Position
+    revision: int
+    beyond: dict[bytes, Envelope]
 
 
 class History:
@@ -72,6 +83,28 @@ class History:
         not in a later one. Raises Diverged when this history has another epoch at that sequence or is
         shorter, Compacted when that part of the history is no longer kept.
         """
+        try:
+            return (await self.state_at(position)).revision
+        except NotYetHere as shorter:
+            raise Diverged(position, shorter.held) from shorter
+
+    async def newest(self) -> State:
+        """Return the newest state. Raises StoreDamaged."""
+        while True:
+            try:
+                return await self.state_of((await self._store.status()).revision)
+            except Compacted:
+                continue
+
+    async def state_of(self, revision: int) -> State:
+        """Return the state at a revision of the store. Raises Compacted, StoreDamaged."""
+        return State(await self._position_at(revision), revision, {})
+
+    async def state_at(self, position: Position) -> State:
+        """Return the state at a position, with the newest revision that has nothing beyond it.
+
+        Raises what ``revision_of`` raises, but NotYetHere when this history may still get there.
+        """
         status = await self._store.status()
         low, high = status.compacted, status.revision
         held = await self._position_at(low)
@@ -85,24 +118,20 @@ class History:
                 low, held = middle, found
             else:
                 high = middle - 1
-        if held.sequence < position.sequence:
-            held = await self._inside_next(low, position, held)
-        if held != position:
+        if held == position:
+            return State(position, low, {})
+        if held.sequence == position.sequence:
             raise Diverged(position, held)
-        return low
-
-    async def _inside_next(self, revision: int, position: Position, held: Position) -> Position:
-        """Return the position of the record with the sequence asked for, in the transaction after a revision.
-
-        Returns ``held`` when there is no such transaction. Raises Compacted when the records came with a full
-        copy, so that nothing here says in which epochs they were written.
-        """
-        if (await self._store.status()).revision == revision:
-            return held
-        found = _record(await first_transaction(self._store, after=revision), position.sequence)
-        if found is None:
-            raise Compacted(revision, revision + 1)
-        return found.position
+        if low == status.revision:
+            raise Diverged(position, held) if position.epoch < held.epoch else NotYetHere(position, held)
+        beyond = _upto(await first_transaction(self._store, after=low), position.sequence)
+        last = max((envelope.position for envelope in beyond), default=held)
+        if last.sequence < position.sequence:
+            # The records came with a full copy: nothing here says in which epochs they were written.
+            raise Compacted(low, low + 1)
+        if last != position:
+            raise Diverged(position, last)
+        return State(position, low, {envelope.key: envelope for envelope in beyond})
 
     async def provenance_of(self, position: Position, *, revision: int | None = None) -> Provenance | None:
         """Return the provenance of the record at ``position``; None when its transaction is not kept here.
@@ -135,6 +164,16 @@ async def first_transaction(store: Store, *, after: int) -> list[Change]:
     watch = cast("AsyncGenerator[list[Change], None]", store.watch(b"", None, after=after))
     async with aclosing(watch):
         return await anext(watch)
+
+
+def _upto(changes: list[Change], sequence: int) -> list[Envelope]:
+    """Return the records of a transaction up to a sequence number; raises StoreDamaged."""
+    found = [
+        decode_value(change.key, change.value)
+        for change in changes
+        if change.value is not None and change.key.startswith(keyspace.DATA)
+    ]
+    return [envelope for envelope in found if envelope.position.sequence <= sequence]
 
 
 def _record(changes: list[Change], sequence: int) -> Envelope | None:

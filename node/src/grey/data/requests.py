@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from grey.data import keyspace
+from grey.data.conditions import AnyCondition, describe
 from grey.record.clock import Stamp
 from grey.record.position import Position
 from grey.store.interface import StoreDamaged, Write
@@ -43,10 +44,16 @@ class RequestEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """Put ``value`` under ``key``, or delete the key (None)."""
+    """Put ``value`` under ``key``, or delete the key (None).
+
+    A put with ``ttl_seconds`` is deleted by the primary that much later. Nothing is written unless
+    ``condition`` holds.
+    """
 
     key: bytes
     value: bytes | None
+    ttl_seconds: float | None = None
+    condition: AnyCondition | None = None
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -89,6 +96,10 @@ def digest(operations: Sequence[Operation], *, batch: bool) -> bytes:
         state.update(b"%d,%d:" % (len(operation.key), length))
         state.update(operation.key)
         state.update(value or b"")
+        if operation.ttl_seconds is not None:
+            state.update(b"ttl %r;" % operation.ttl_seconds)
+        if operation.condition is not None:
+            state.update(b"if %s;" % describe(operation.condition).encode("ascii"))
     return state.digest()
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from grey.data import keyspace
@@ -13,7 +14,7 @@ from grey.store.interface import MAX_WRITES_PER_TRANSACTION
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from grey.data.requests import Operation, Written
 
@@ -46,70 +47,106 @@ class Request:
         self.digest = b"" if request_id is None else digest(operations, batch=batch)
         self.entry_key = None if request_id is None else keyspace.request_key(request_id)
         self.data_keys = [keyspace.data_key(operation.key) for operation in operations]
-        self.writes = len(operations) + (request_id is not None)
+        # The stored keys that no other request of the same transaction may touch.
+        self.marks = self.data_keys if self.entry_key is None else [*self.data_keys, self.entry_key]
+        self.is_single_delete = not batch and operations[0].value is None
+        self.depends_on = [
+            key
+            for key, operation in zip(self.data_keys, operations, strict=True)
+            if self.is_single_delete or operation.condition is not None
+        ]
+        self.writes = len(self.marks) + sum(operation.ttl_seconds is not None for operation in operations)
         self.bytes = sum(
             _ENVELOPE_BYTES + len(operation.key) + len(operation.value or b"") for operation in operations
         )
-
-    def marks(self) -> set[bytes]:
-        """Return the stored keys that no other request of the same transaction may touch."""
-        marks = set(self.data_keys)
-        if self.entry_key is not None:
-            marks.add(self.entry_key)
-        return marks
+        self.number = 0
+        self.blocked = 0
 
 
 class WaitingQueue:
-    """Requests in order of arrival."""
+    """Requests in order of arrival; of those that touch one key or one request id, one at a time is taken.
+
+    A request that was taken holds its keys until ``finish``. So however many wait for one key, taking a group
+    costs what the group costs.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[Request] = deque()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._ready: list[tuple[int, Request]] = []
+        self._holders: dict[bytes, Request] = {}
+        self._behind: dict[bytes, deque[Request]] = {}
+        self._arrived = 0
+        self._waiting = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._waiting
 
     def append(self, request: Request) -> None:
         """Add a request at the end."""
-        self._waiting.append(request)
-
-    def put_back(self, requests: Sequence[Request]) -> None:
-        """Put requests back in front, in their order."""
-        self._waiting.extendleft(reversed(requests))
-
-    def drain(self) -> list[Request]:
-        """Take everything."""
-        drained = list(self._waiting)
-        self._waiting.clear()
-        return drained
+        self._arrived += 1
+        self._waiting += 1
+        request.number = self._arrived
+        for mark in request.marks:
+            if mark in self._holders:
+                self._behind.setdefault(mark, deque()).append(request)
+                request.blocked += 1
+            else:
+                self._holders[mark] = request
+        if not request.blocked:
+            heappush(self._ready, (request.number, request))
 
     def take_group(self) -> list[Request]:
         """Take what goes into the next transaction; requests whose callers are gone are dropped.
 
-        A key or request id occurs once in a group. What has to wait for that keeps its place, and so does
-        everything later that touches the same keys, so that each key sees its requests in order.
+        A key or request id occurs once in a group, and each sees its requests in order of arrival.
         """
         group: list[Request] = []
-        kept: list[Request] = []
-        seen: set[bytes] = set()
         writes = _POSITION_WRITES
         size = 0
-        while self._waiting:
-            request = self._waiting[0]
-            if request.outcome.done():
-                self._waiting.popleft()
-                continue
-            if group and (
-                writes + request.writes > MAX_WRITES_PER_TRANSACTION or size + request.bytes > GROUP_BYTES
-            ):
+        while self._ready:
+            request = self._ready[0][1]
+            gone = request.outcome.done()
+            full = writes + request.writes > MAX_WRITES_PER_TRANSACTION or size + request.bytes > GROUP_BYTES
+            if group and full and not gone:
                 break
-            self._waiting.popleft()
-            marks = request.marks()
-            if seen.isdisjoint(marks):
-                group.append(request)
-                writes += request.writes
-                size += request.bytes
-            else:
-                kept.append(request)
-            seen |= marks
-        self.put_back(kept)
+            heappop(self._ready)
+            self._waiting -= 1
+            if gone:
+                self._release(request)
+                continue
+            group.append(request)
+            writes += request.writes
+            size += request.bytes
         return group
+
+    def finish(self, group: Iterable[Request]) -> None:
+        """Let go of what a group holds; those of it that are not answered yet go back to their place."""
+        for request in group:
+            if request.outcome.done():
+                self._release(request)
+            else:
+                self._waiting += 1
+                heappush(self._ready, (request.number, request))
+
+    def drain(self) -> list[Request]:
+        """Take everything that waits."""
+        waiting = dict(self._ready)
+        waiting.update((request.number, request) for queue in self._behind.values() for request in queue)
+        self._clear()
+        return [waiting[number] for number in sorted(waiting)]
+
+    def _release(self, request: Request) -> None:
+        for mark in request.marks:
+            behind = self._behind.get(mark)
+            if behind is None:
+                del self._holders[mark]
+                continue
+            follower = behind.popleft()
+            if not behind:
+                del self._behind[mark]
+            self._holders[mark] = follower
+            follower.blocked -= 1
+            if not follower.blocked:
+                heappush(self._ready, (follower.number, follower))

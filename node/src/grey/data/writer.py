@@ -13,7 +13,16 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from grey.data import keyspace
-from grey.data.errors import OutcomeUnknown, Overloaded, RequestIdReused, WriterStopped
+from grey.data.conditions import Expired, holds
+from grey.data.errors import (
+    ConditionFailed,
+    DataError,
+    OutcomeUnknown,
+    Overloaded,
+    RequestIdReused,
+    WriterStopped,
+)
+from grey.data.expiry import index_writes
 from grey.data.fence import DeadlinePassed, WriteRefused
 from grey.data.history import (
     first_transaction,
@@ -22,21 +31,27 @@ from grey.data.history import (
     parse_epoch,
     parse_position,
 )
-from grey.data.reader import decode_item, decode_value
 from grey.data.requests import Operation, Written, decode_entry, entry_writes
+from grey.data.stored import decode_item, decode_value
 from grey.data.waiting import MAX_OPERATIONS, Request, WaitingQueue
+from grey.record import SteadyClock
 from grey.record.envelope import Envelope, RequestRef, encode
 from grey.record.position import Position
 from grey.store.interface import Compacted, Compare, CompareFailed, DiskFull, StoreDamaged, StoreError, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from grey.data.conditions import At, Condition
     from grey.data.fence import Fence
+    from grey.data.mirror import Mirror
     from grey.record import HybridClock
     from grey.store.interface import Item, Store
 
 __all__ = ["Operation", "Writer", "Written"]
+
+MAX_TTL_SECONDS = 100 * 366 * 86400.0
+"""About a hundred years; whoever wants longer wants no time to live."""
 
 
 class _Head(NamedTuple):
@@ -50,7 +65,7 @@ class _Answer(NamedTuple):
     """What a request is answered with, once its transaction is durable and the fence still stands."""
 
     request: Request
-    result: list[Written] | RequestIdReused
+    result: list[Written] | RequestIdReused | ConditionFailed
 
 
 class Writer:
@@ -63,39 +78,74 @@ class Writer:
         *,
         cluster: str,
         clock: HybridClock,
+        now: Callable[[], int] | None = None,
+        mirror: Mirror | None = None,
         max_waiting: int = 4096,
     ) -> None:
-        """``cluster`` is the origin of what is written here."""
+        """``cluster`` is the origin of what is written here.
+
+        ``now`` counts times to live, in microseconds since the Unix epoch (a SteadyClock's, which those who
+        hide and delete what has expired share). ``mirror`` is told what was committed before anybody is
+        answered.
+        """
         self._store = store
         self._fence = fence
         self._cluster = cluster
         self._clock = clock
+        self._now = now or SteadyClock().now
+        self._mirror = mirror
         self._max_waiting = max_waiting
         self._queue = WaitingQueue()
         self._arrived = asyncio.Event()
         self._stopped = False
         self._head: _Head | None = None
 
-    async def put(self, key: bytes, value: bytes, request_id: str | None = None) -> Written:
-        """Set a key durably.
+    async def put(
+        self,
+        key: bytes,
+        value: bytes,
+        request_id: str | None = None,
+        *,
+        ttl_seconds: float | None = None,
+        condition: Condition | None = None,
+    ) -> Written:
+        """Set a key durably, for ``ttl_seconds`` (None: for ever), if the condition holds.
 
-        Raises OutcomeUnknown; or WriteRefused, RequestIdReused, Overloaded, WriterStopped, DiskFull or
-        another StoreError, and then nothing was written. A cancelled caller does not know the outcome.
+        Raises OutcomeUnknown; or WriteRefused, ConditionFailed, RequestIdReused, Overloaded, WriterStopped,
+        DiskFull or another StoreError, and then nothing was written. A cancelled caller does not know the
+        outcome.
         """
-        return (await self._submit((Operation(key, value),), request_id, batch=False))[0]
+        operation = Operation(key, value, ttl_seconds, condition)
+        return (await self._submit((operation,), request_id, batch=False))[0]
 
-    async def delete(self, key: bytes, request_id: str | None = None) -> Written:
+    async def delete(
+        self, key: bytes, request_id: str | None = None, *, condition: At | None = None
+    ) -> Written:
         """Delete a key durably; nothing is written when it is not there. Raises what ``put`` raises."""
-        return (await self._submit((Operation(key, None),), request_id, batch=False))[0]
+        operation = Operation(key, None, condition=condition)
+        return (await self._submit((operation,), request_id, batch=False))[0]
+
+    async def expire(self, key: bytes, position: Position) -> Written:
+        """Delete a version whose time is over. Raises what ``delete`` raises."""
+        operation = Operation(key, None, condition=Expired(position))
+        return (await self._submit((operation,), None, batch=False))[0]
 
     async def batch(self, operations: Sequence[Operation], request_id: str | None = None) -> list[Written]:
         """Carry out operations on distinct keys, all or nothing; the answers are in their order.
 
         Every operation writes a record, also the delete of a key that is not there. Raises what ``put``
-        raises, and ValueError for no operation, more than MAX_OPERATIONS, or a key that occurs twice.
+        raises, and ValueError for no operation, more than MAX_OPERATIONS (one with a time to live counts
+        twice), or a key that occurs twice.
         """
         if not 1 <= len(operations) <= MAX_OPERATIONS:
             raise ValueError(f"a batch has 1 to {MAX_OPERATIONS} operations, not {len(operations)}")
+        if (
+            sum(operation.ttl_seconds is not None for operation in operations) + len(operations)
+            > MAX_OPERATIONS
+        ):
+            raise ValueError(
+                f"an operation with a time to live counts twice, and {MAX_OPERATIONS} is the most"
+            )
         if len({operation.key for operation in operations}) != len(operations):
             raise ValueError("a batch writes a key at most once")
         return await self._submit(tuple(operations), request_id, batch=True)
@@ -121,6 +171,9 @@ class Writer:
             raise WriterStopped
         if len(self._queue) >= self._max_waiting:
             raise Overloaded(len(self._queue))
+        for operation in operations:
+            if operation.ttl_seconds is not None and not 0 < operation.ttl_seconds <= MAX_TTL_SECONDS:
+                raise ValueError(f"a time to live is up to {MAX_TTL_SECONDS} s, not {operation.ttl_seconds}")
         outcome: asyncio.Future[list[Written]] = asyncio.get_running_loop().create_future()
         self._queue.append(Request(operations, request_id, outcome, batch=batch))
         self._arrived.set()
@@ -129,11 +182,16 @@ class Writer:
     async def _carry_out(self, group: list[Request]) -> None:
         """Answer every request of a group, or put it back in front of the queue."""
         try:
+            await self._answer(group)
+        finally:
+            self._queue.finish(group)
+
+    async def _answer(self, group: list[Request]) -> None:
+        try:
             await self._attempt(group)
         except CompareFailed:
             # The epoch or the position moved: look at everything again, at the request ids too.
             self._head = None
-            self._queue.put_back([request for request in group if not request.outcome.done()])
         except OutcomeUnknown as unknown:
             self._head = None
             _refuse(group, unknown)
@@ -155,18 +213,18 @@ class Writer:
         elif self._fence.epoch() != epoch:
             raise DeadlinePassed
         for request, result in answers:
-            if isinstance(result, RequestIdReused):
+            if isinstance(result, DataError):
                 _refuse([request], result)
             elif not request.outcome.done():
                 request.outcome.set_result(result)
 
     async def _look(self, group: list[Request], epoch: int) -> tuple[_Head, dict[bytes, Item]]:
-        """Read what the group depends on: request ids, keys to delete, and where the history stands.
+        """Read what the group depends on: request ids, keys that matter, and where the history stands.
 
         Raises WriteRefused when the store is not in ``epoch``.
         """
         keys = [request.entry_key for request in group if request.entry_key is not None]
-        keys += [request.data_keys[0] for request in group if _is_single_delete(request)]
+        keys += [key for request in group for key in request.depends_on]
         head = self._head
         if head is not None and not keys:
             return head, {}
@@ -199,25 +257,22 @@ class Writer:
         """Decide what to write and what to answer."""
         envelopes: list[Envelope] = []
         answers: list[_Answer] = []
+        now = self._now()
         for request in group:
-            earlier = _earlier_answer(request, found)
+            earlier = _earlier_answer(request, found) or _unmet(request, found, now)
             if earlier is not None:
                 answers.append(_Answer(request, earlier))
                 continue
-            key = request.operations[0].key
-            if _is_single_delete(request) and not _exists(found.get(request.data_keys[0])):
-                answers.append(_Answer(request, [Written(key, None, None, existed=False)]))
-                continue
             first = head.position.sequence + len(envelopes) + 1
-            records = self._records(request, Position(epoch, first))
+            records = self._records(request, Position(epoch, first), now)
             envelopes += records
             answers.append(
                 _Answer(request, [Written(record.key, record.position, record.stamp) for record in records])
             )
         return envelopes, answers
 
-    def _records(self, request: Request, first: Position) -> list[Envelope]:
-        """Return the records of a request: one stamp, consecutive positions."""
+    def _records(self, request: Request, first: Position, now: int) -> list[Envelope]:
+        """Return the records of a request: one stamp, consecutive positions; ``now`` in microseconds."""
         stamp = self._clock.now()
         count = len(request.operations)
         name = request.request_id
@@ -229,6 +284,7 @@ class Writer:
                 stamp=stamp,
                 origin=self._cluster,
                 request=None if name is None else RequestRef(name, index, count, request.digest),
+                expires=None if operation.ttl_seconds is None else now + int(operation.ttl_seconds * 1e6),
             )
             for index, operation in enumerate(request.operations)
         ]
@@ -241,14 +297,16 @@ class Writer:
         """
         last = envelopes[-1].position
         writes = [Write(keyspace.data_key(envelope.key), encode(envelope)) for envelope in envelopes]
+        stored = len(writes)
         writes += entry_writes(envelopes)
+        writes += index_writes(envelopes)
         writes.append(Write(keyspace.POSITION, format_position(last)))
         compares = [
             Compare(keyspace.EPOCH, format_epoch(epoch)),
             Compare(keyspace.POSITION, head.stored),
         ]
         try:
-            await self._store.commit(compares, writes)
+            revision = await self._store.commit(compares, writes)
             held = self._fence.epoch()
         except (CompareFailed, DiskFull):
             raise
@@ -262,17 +320,29 @@ class Writer:
         except BaseException:
             _refuse(group, OutcomeUnknown("the node stopped before the store answered"))
             raise
+        if self._mirror is not None:
+            records = zip(envelopes, writes[:stored], strict=True)
+            self._mirror.wrote(revision, [(e.key, None if e.deleted else w.value) for e, w in records])
         if held != epoch:
             raise OutcomeUnknown(f"epoch {epoch} ended while it was stored, now it is {held}")
         self._head = _Head(last, format_position(last))
 
 
-def _is_single_delete(request: Request) -> bool:
-    return not request.batch and request.operations[0].value is None
-
-
-def _exists(item: Item | None) -> bool:
-    return item is not None and not decode_item(item).deleted
+def _unmet(request: Request, found: dict[bytes, Item], now: int) -> list[Written] | ConditionFailed | None:
+    """Return the answer of a request that must not or need not be carried out; None when it is."""
+    for key, operation in zip(request.data_keys, request.operations, strict=True):
+        condition = operation.condition
+        if condition is None and not request.is_single_delete:
+            continue
+        envelope = decode_item(found[key]) if key in found else None
+        position = None if envelope is None or envelope.deleted else envelope.position
+        expired = envelope is not None and envelope.expires is not None and envelope.expires <= now
+        if condition is None:
+            if position is None or expired:
+                return [Written(operation.key, None, None, existed=False)]
+        elif not holds(condition, position, expired=expired):
+            return ConditionFailed(operation.key, None if expired else position)
+    return None
 
 
 def _earlier_answer(request: Request, found: dict[bytes, Item]) -> list[Written] | RequestIdReused | None:

@@ -49,5 +49,37 @@ class HybridClock:
         self._last = max(self._last, stamp)
 
 
+class SteadyClock:
+    """Wall time that neither jumps nor goes back: times to live are counted by it.
+
+    It begins with the wall clock and follows it, but never runs faster or slower than the time that really
+    passes by more than a tenth. So a wall clock that is set forward expires nothing before its time, and one
+    that is set back neither stops expiry nor shows again what was gone.
+    """
+
+    def __init__(
+        self, wall: Callable[[], int] | None = None, elapsed: Callable[[], int] | None = None
+    ) -> None:
+        """Both give microseconds; ``elapsed`` counts what really passes, also while the machine sleeps."""
+        self._wall = wall or _wall_microseconds
+        self._elapsed = elapsed or _boottime_microseconds
+        self._seen = self._elapsed()
+        self._now = self._wall()
+
+    def now(self) -> int:
+        """Return microseconds since the Unix epoch."""
+        elapsed = self._elapsed()
+        passed = elapsed - self._seen
+        self._seen = elapsed
+        most = passed // 10
+        self._now += passed
+        self._now += max(-most, min(most, self._wall() - self._now))
+        return self._now
+
+
 def _wall_microseconds() -> int:
     return time.time_ns() // 1000
+
+
+def _boottime_microseconds() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000

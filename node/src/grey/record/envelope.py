@@ -27,7 +27,11 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """One version of one key. ``value`` is None for a deletion, which is kept and replicated (tombstone)."""
+    """One version of one key. ``value`` is None for a deletion, which is kept and replicated (tombstone).
+
+    ``expires`` is when the primary deletes the version, in microseconds since the Unix epoch on the
+    primary's clock (None: never). Nobody else judges it by a clock: the deletion is a record like any other.
+    """
 
     key: bytes
     value: bytes | None
@@ -35,6 +39,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     stamp: Stamp
     origin: str
     request: RequestRef | None = None
+    expires: int | None = None
 
     @property
     def deleted(self) -> bool:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from grey.data import keyspace
+from grey.data.expiry import index_writes
 from grey.data.history import format_epoch, format_position, parse_epoch, parse_position
 from grey.data.requests import entry_writes
 from grey.record.position import ORIGIN
@@ -32,7 +33,7 @@ from grey.store.interface import Compare, DiskFull, Write
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from grey.record import HybridClock, Position, Stamp
+    from grey.record import Envelope, HybridClock, Position, Stamp
     from grey.replicate.wire import SnapshotPage
     from grey.store.interface import Store
 
@@ -99,7 +100,7 @@ class Landing:
         if newest is not None:
             await self._await_clock(newest, check)
         count = 0
-        for step in cursor.steps(transactions, entry_writes):
+        for step in cursor.steps(transactions, _side_writes):
             await self._write_step(step, check)
             count += len(step.records)
         return count
@@ -185,3 +186,8 @@ class Landing:
         self._stored.update(marks)
         if waited:
             self._report(None)
+
+
+def _side_writes(records: Sequence[Envelope]) -> list[Write]:
+    """Return what is stored beside the records of one transaction: request ids and the index of expiries."""
+    return [*entry_writes(records), *index_writes(records)]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from grey.data import keyspace
+from grey.data.expiry import index_writes
 from grey.record import Position
 from grey.record.envelope import decode
 from grey.replicate import wire
@@ -41,7 +42,7 @@ PAGE_KEYS = 1000
 PAGE_BYTES = 4 * 1024 * 1024
 CHUNK_WRITES = 500
 CHUNK_BYTES = 1024 * 1024
-"""At most so many writes and about so many bytes of a page are one transaction."""
+"""At most so many keys and about so many bytes of a page are one transaction; a key is two writes at most."""
 
 _RANGES = ((keyspace.DATA, keyspace.DATA_END), (keyspace.REQUEST, keyspace.REQUEST_END))
 
@@ -135,7 +136,7 @@ async def differences(
         here = await store.get_many(some)
         puts = [Write(key, wanted[key]) for key in some if key not in here or here[key].value != wanted[key]]
         for chunk in _chunks(puts):
-            yield chunk
+            yield [*chunk, *_index_of(chunk)]
     while True:
         page = await store.range(start, end, limit=CHUNK_WRITES)
         removals = [Write(item.key, None) for item in page.items if item.key not in wanted]
@@ -144,6 +145,12 @@ async def differences(
         if not page.more or not page.items:
             return
         start = page.items[-1].key + b"\x00"
+
+
+def _index_of(writes: Iterable[Write]) -> list[Write]:
+    """Return the index entries of the records with a time to live; those pages do not carry them."""
+    records = (write.value for write in writes if write.key.startswith(keyspace.DATA))
+    return index_writes(decode(value) for value in records if value is not None)
 
 
 def newest_stamp(page: wire.SnapshotPage) -> Stamp | None:

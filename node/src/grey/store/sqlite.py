@@ -156,7 +156,7 @@ class SqliteStore:
     ) -> Page:
         """Return at most ``limit`` keys of the range in order, and at most about 4 MiB.
 
-        A page at a revision looks at all versions of its keys that compaction has left.
+        As of an older ``revision`` each key costs some three look-ups, also one that did not exist then.
         """
         if limit < 1:
             raise ValueError(f"a page holds at least one key, not {limit}")

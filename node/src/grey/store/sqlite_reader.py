@@ -29,11 +29,21 @@ _RANGE_TO_THE_END = (
     "WHERE current.key >= :start ORDER BY current.key LIMIT :limit"
 )
 _RANGE = _RANGE_TO_THE_END.replace(">= :start", ">= :start AND current.key < :end")
-_RANGE_AT_TO_THE_END = (
-    "SELECT key, value, max(version) FROM history WHERE key >= :start AND version < :before "
-    "GROUP BY key HAVING value IS NOT NULL ORDER BY key LIMIT :limit"
+# Goes from one key to the next in the index, so that a key with many versions costs no more than another.
+_RANGE_AT_TO_THE_END = """
+WITH RECURSIVE each_key (key) AS (
+  SELECT min(key) FROM history WHERE key >= :start
+  UNION ALL
+  SELECT (SELECT min(key) FROM history WHERE key > each_key.key)
+  FROM each_key WHERE each_key.key IS NOT NULL),
+ then_newest (key, version) AS (
+  SELECT key, (SELECT max(version) FROM history WHERE history.key = each_key.key AND version < :before)
+  FROM each_key WHERE key IS NOT NULL)
+SELECT then_newest.key, value, version FROM then_newest CROSS JOIN history USING (version)
+WHERE value IS NOT NULL LIMIT :limit"""
+_RANGE_AT = _RANGE_AT_TO_THE_END.replace(">= :start", ">= :start AND key < :end").replace(
+    "> each_key.key", "> each_key.key AND key < :end"
 )
-_RANGE_AT = _RANGE_AT_TO_THE_END.replace(">= :start", ">= :start AND key < :end")
 _GET = "SELECT value, version FROM current JOIN history USING (version) WHERE current.key = ?"
 
 
@@ -79,7 +89,7 @@ def get_range(
     size = 0
     bounds: dict[str, object] = {"start": start, "end": end, "limit": limit + 1}
     with _snapshot(connection) as (newest, compacted):
-        if at is None:
+        if at is None or at == newest:
             statement = _RANGE_TO_THE_END if end is None else _RANGE
         else:
             _check_kept(at, newest, compacted)

@@ -83,7 +83,9 @@ def run_one(command: list[str], folder: Path) -> tuple[int, str]:
     environment = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
-        "MYPYPATH": str(COLLECTIONS) if "-p" in command else f"{ROOT}/tools:{ROOT}/tools/checks",
+        "MYPYPATH": str(COLLECTIONS)
+        if "-p" in command
+        else f"{ROOT}/tools:{ROOT}/tools/checks:{COLLECTIONS}",
         "NO_COLOR": "1",
     }
     try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _processes
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
+from ansible_collections.grey.distributed.plugins.module_utils._interpreter import Interpreter, look
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
 
 if TYPE_CHECKING:
@@ -159,6 +160,15 @@ def folder_faults(paths: Iterable[str]) -> list[str]:
         elif not os.access(there, os.W_OK | os.X_OK):
             faults.append(f"{path}: wanted a folder that can be written, found {there} closed to this user")
     return faults
+
+
+def python_faults(path: str) -> tuple[list[str], Interpreter | None]:
+    """Say why the node cannot be installed with a Python; return what it is, when it runs."""
+    try:
+        found = look(path)
+    except GreyError as error:
+        return [str(error)], None
+    return found.faults(), found
 
 
 def space_faults(path: str, wanted_bytes: int) -> list[str]:

@@ -81,6 +81,28 @@ options:
           - The oldest version that will do.
           - A program without it is not started when a process of this deployment runs it already.
         type: str
+  install_dir:
+    description:
+      - The folder of the node's releases, when M(grey.distributed.grey_release) installs them on this host. Then its Python
+        must be one that a release can be installed with.
+    type: path
+  python:
+    description: The Python that a release would be installed with; the module's own when none is given.
+    type: path
+  wanted:
+    description: Programs that a later step puts there; RV(absent) says which are not there yet, or are too old.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The program.
+        type: path
+        required: true
+      minimum:
+        description: The oldest version that will do.
+        type: str
+        required: true
   marker_file:
     description: The marker of the federation store's member, when the host has one.
     type: path
@@ -148,6 +170,22 @@ confirmed:
   returned: success
   type: bool
   sample: true
+release:
+  description: The release that is installed on the host and in use; none when there is none, or only a part of one.
+  returned: when O(install_dir) is given
+  type: str
+  sample: 0.2.0-1a2b3c4d
+target:
+  description: The Python version and the architecture that a wheelhouse for this host is made for.
+  returned: when O(install_dir) is given
+  type: dict
+  sample: {python: "3.11", architecture: x86_64}
+absent:
+  description: The programs of O(wanted) that are not there yet, or are too old.
+  returned: success
+  type: list
+  elements: str
+  sample: [/opt/grey/etcd/etcd]
 versions:
   description: The versions of the programs that were started, by path.
   returned: success
@@ -155,12 +193,15 @@ versions:
   sample: {/usr/bin/etcd: 3.4.23}
 """
 
+import dataclasses
 import platform
+import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.grey.distributed.plugins.module_utils import _preflight
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+from ansible_collections.grey.distributed.plugins.module_utils._release import Releases
 
 
 def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
@@ -170,6 +211,11 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         _preflight.Binary(item["path"], tuple(item["arguments"]), item["minimum"])
         for item in params["binaries"]
         if item["minimum"] or not _preflight.runs(instance, item["path"])
+    ]
+    absent = [
+        item["path"]
+        for item in params["wanted"]
+        if not _preflight.runs(instance, item["path"]) and _lacks(item["path"], item["minimum"])
     ]
     ports = [(item["port"], item["purpose"]) for item in params["ports"]]
     binary_faults, versions = _preflight.binary_faults(binaries)
@@ -185,6 +231,14 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         faults += _preflight.identity_faults(params["identity_file"], params["identity"])
     if params["node_file"] is not None:
         faults += _preflight.address_faults(params["node_file"], params["address"], params["address_hint"])
+    installed: dict[str, Any] = {}
+    if params["install_dir"] is not None:
+        python_faults, python = _preflight.python_faults(params["python"] or sys.executable)
+        faults += python_faults
+        installed = {
+            "release": Releases(params["install_dir"]).current(),
+            "target": dataclasses.asdict(python.target) if python is not None else None,
+        }
     if params["folders"]:
         faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
     faults = [f"{params['host']}: {fault}" for fault in faults]
@@ -195,8 +249,15 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
             "architecture": platform.machine(),
             "versions": versions,
             "confirmed": marker is not None and _preflight.marker_state(marker) == "member",
+            "absent": absent,
+            **installed,
         }
     )
+
+
+def _lacks(path: str, minimum: str) -> bool:
+    faults, _versions = _preflight.binary_faults([_preflight.Binary(path, ("--version",), minimum)])
+    return bool(faults)
 
 
 def main() -> None:
@@ -226,6 +287,17 @@ def main() -> None:
                     "path": {"type": "path", "required": True},
                     "arguments": {"type": "list", "elements": "str", "default": ["--version"]},
                     "minimum": {"type": "str"},
+                },
+            },
+            "install_dir": {"type": "path"},
+            "python": {"type": "path"},
+            "wanted": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "minimum": {"type": "str", "required": True},
                 },
             },
             "marker_file": {"type": "path"},

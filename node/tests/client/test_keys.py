@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grey.client import BadRequest
-from grey.client.keys import from_text, key_bytes, segment, to_text
+from grey.client.keys import from_text, segment, to_text
+from grey.client.requests import key_bytes
 from grey.serve.http import key_from_text, key_text, percent_decode
 
 any_key = st.binary(min_size=1, max_size=1024)

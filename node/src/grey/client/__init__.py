@@ -8,7 +8,10 @@ from grey.client.errors import (
     Attempt,
     BadAnswer,
     BadRequest,
+    Compacted,
+    ConditionFailed,
     DiskFull,
+    Diverged,
     Fenced,
     Forbidden,
     GreyError,
@@ -17,6 +20,7 @@ from grey.client.errors import (
     OutcomeUnknown,
     Overloaded,
     Primary,
+    RateLimited,
     RequestIdReused,
     TooStale,
     Unavailable,
@@ -27,13 +31,16 @@ from grey.client.model import (
     ClusterEndpoint,
     Delete,
     Deleted,
+    Event,
     Item,
     Page,
     Put,
     Value,
     Written,
 )
-from grey.client.sync import Client
+from grey.client.read import Get
+from grey.client.sync import Client, SyncWatch
+from grey.client.watch import Watch
 
 __all__ = [
     "AsyncClient",
@@ -43,12 +50,17 @@ __all__ = [
     "BatchResult",
     "Client",
     "ClusterEndpoint",
+    "Compacted",
+    "ConditionFailed",
     "Consistency",
     "Delete",
     "Deleted",
     "DiskFull",
+    "Diverged",
+    "Event",
     "Fenced",
     "Forbidden",
+    "Get",
     "GreyError",
     "Item",
     "NodeFault",
@@ -59,10 +71,13 @@ __all__ = [
     "Page",
     "Primary",
     "Put",
+    "RateLimited",
     "RequestIdReused",
+    "SyncWatch",
     "TooStale",
     "Unavailable",
     "Value",
     "ValueTooLarge",
+    "Watch",
     "Written",
 ]

@@ -4,21 +4,19 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import re
 import ssl
 import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import quote
 
 import msgspec
 
-from grey.client import answers, keys
+from grey.client import answers, keys, requests
 from grey.client.call import Caller, Plan, Reply
 from grey.client.consistency import Consistency
-from grey.client.errors import BadAnswer, BadRequest, OutcomeUnknown, ValueTooLarge
+from grey.client.errors import BadAnswer, BadRequest, OutcomeUnknown
 from grey.client.model import (
     BatchResult,
     ClusterEndpoint,
@@ -30,21 +28,21 @@ from grey.client.model import (
     Value,
     Written,
 )
+from grey.client.read import Get
 from grey.client.route import Router
 from grey.client.transport import Answer, Request, Transport
+from grey.client.watch import Watch, WatchPlan
 from grey.config import ctl
-from grey.link.tls import TlsFiles, client_context
+from grey.link.reload import ReloadingContext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from grey.client.requests import At, Ttl
     from grey.config.model import Federation
-
-MAX_VALUE_BYTES = 1_048_576
-MAX_BATCH_OPERATIONS = 100
-MAX_PAGE_ITEMS = 1000
+    from grey.link.tls import TlsFiles
 
 T = TypeVar("T")
 
@@ -56,7 +54,8 @@ class Options(TypedDict, total=False):
 
     ``prefer``: the nearest cluster (else the one with the greatest weight). ``primary``: whom to ask first
     for writes, until told otherwise. ``timeout_seconds`` bounds a call (15), ``attempt_seconds`` one request
-    of it (5), ``connect_seconds`` one connection (2); ``connections`` is the most that are open (100).
+    of it (5), ``connect_seconds`` one connection (2); ``connections`` is the most that are open (100), beside
+    those of watches. A watch that hears nothing for ``silence_seconds`` (15) goes on elsewhere.
     """
 
     prefer: str | None
@@ -65,6 +64,7 @@ class Options(TypedDict, total=False):
     attempt_seconds: float
     connect_seconds: float
     connections: int
+    silence_seconds: float
 
 
 class AsyncClient:
@@ -82,26 +82,29 @@ class AsyncClient:
         names: Mapping[str, Sequence[str]] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """``tls``: certificate, key and trust bundle (None: plain HTTP). Raises ValueError for clusters or
-        names that make no sense, grey.link.tls.TlsError for a file that cannot be used.
+        """``tls``: certificate, key and trust bundle, taken anew when they change (None: plain HTTP).
 
-        ``names``: host name to addresses, asked before the system's resolver.
+        ``names``: host name to addresses, asked before the system's resolver. Raises ValueError for clusters
+        or names that make no sense, grey.link.tls.TlsError for a file that cannot be used.
         """
-        context = tls if tls is None or isinstance(tls, ssl.SSLContext) else client_context(tls)
+        context = tls if tls is None or isinstance(tls, ssl.SSLContext) else ReloadingContext(tls)
+        self._dice = random.SystemRandom()
         self._router = Router(clusters, prefer=options.get("prefer"), primary=options.get("primary"))
         self._transport = Transport(
             context,
             names or {},
             connect_seconds=options.get("connect_seconds", 2.0),
             connections=options.get("connections", 100),
+            dice=self._dice,
         )
         self._timeout_seconds = options.get("timeout_seconds", 15.0)
         self._caller = Caller(
             self._transport,
             self._router,
             attempt_seconds=options.get("attempt_seconds", 5.0),
-            dice=random.SystemRandom(),
+            dice=self._dice,
         )
+        self._silence_seconds = options.get("silence_seconds", 15.0)
 
     @classmethod
     def from_federation(
@@ -134,59 +137,70 @@ class AsyncClient:
         """The cluster that is held to be the primary; None before the first hint."""
         return self._router.primary
 
-    async def get(
+    def get(
         self,
         key: str | bytes,
         *,
         consistency: Consistency = Consistency.EVENTUAL,
         cluster: str | None = None,
         timeout_seconds: float | None = None,
-    ) -> Value | None:
-        """Return the value of a key, None when it does not exist. ``cluster``: ask this one alone.
+    ) -> Get:
+        """Read a key: ``await client.get(key)`` is its value, None when it does not exist.
 
-        Raises BadRequest, NotPrimary, Fenced, TooStale, Unavailable, Overloaded, Forbidden, NodeFault.
+        ``await client.get(key).consistency(Consistency.STRONG)`` says the same as ``consistency=``.
+        ``cluster``: ask this one alone. Awaiting it raises BadRequest, NotPrimary, Fenced, TooStale,
+        Unavailable, Overloaded, RateLimited, Forbidden, NodeFault.
         """
-        data = keys.key_bytes(key)
-        query = f"?consistency={consistency.mode}"
-        if consistency.max_staleness_seconds is not None:
-            # Rounded down, so that nothing staler than asked for is accepted.
-            query += f"&max_staleness={max(1, int(consistency.max_staleness_seconds * 1000))}ms"
-        reply = await self._caller.call(
-            Plan(
-                Request("GET", f"/v1/kv/{keys.segment(data)}{query}"),
-                what=f"get {keys.to_text(data)}",
-                to_primary=consistency.mode == "strong",
-                timeout_seconds=self._timeout(timeout_seconds),
-                only=self._only(cluster),
+
+        async def read(wanted: Consistency) -> Value | None:
+            data = requests.key_bytes(key)
+            reply = await self._caller.call(
+                Plan(
+                    requests.get(data, wanted),
+                    what=f"get {keys.to_text(data)}",
+                    to_primary=wanted.mode == "strong",
+                    timeout_seconds=self._timeout(timeout_seconds),
+                    only=self._only(cluster),
+                )
             )
-        )
-        return None if reply.answer.status == 404 else answers.value(data, reply.answer)
+            return None if reply.answer.status == 404 else answers.value(data, reply.answer)
+
+        return Get(read, consistency)
 
     async def put(
         self,
         key: str | bytes,
         value: bytes,
         *,
+        ttl: Ttl = None,
+        if_absent: bool = False,
+        if_position: At = None,
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Written:
         """Set a key to a value of at most 1 MiB; ``request_id`` repeats a put whose outcome is unknown.
 
-        Raises OutcomeUnknown, BadRequest, ValueTooLarge, NotPrimary, Fenced, RequestIdReused, Overloaded,
-        DiskFull, Unavailable, Forbidden.
+        ``ttl``: seconds (or a timedelta) after which the key is deleted, 1 second to 10 years. ``if_absent``:
+        only if the key does not exist; ``if_position``: only if it is still there. Raises ConditionFailed,
+        OutcomeUnknown, BadRequest, ValueTooLarge, NotPrimary, Fenced, RequestIdReused, Overloaded,
+        RateLimited, DiskFull, Unavailable, Forbidden.
         """
-        data = keys.key_bytes(key)
-        _check_size(len(value), "the value")
-        request = Request("PUT", f"/v1/kv/{keys.segment(data)}", body=value)
+        data = requests.key_bytes(key)
+        request = requests.put(data, value, ttl=ttl, if_absent=if_absent, if_position=if_position)
         reply, name = await self._write(request, f"put {keys.to_text(data)}", request_id, timeout_seconds)
         return _acknowledged(lambda answer: answers.written(data, answer), reply, name)
 
     async def delete(
-        self, key: str | bytes, *, request_id: str | None = None, timeout_seconds: float | None = None
+        self,
+        key: str | bytes,
+        *,
+        if_position: At = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> Deleted:
-        """Remove a key; the answer says whether it existed. Raises what ``put`` raises."""
-        data = keys.key_bytes(key)
-        request = Request("DELETE", f"/v1/kv/{keys.segment(data)}")
+        """Remove a key; the answer says whether it existed. Takes and raises what ``put`` does."""
+        data = requests.key_bytes(key)
+        request = requests.delete(data, if_position=if_position)
         reply, name = await self._write(request, f"delete {keys.to_text(data)}", request_id, timeout_seconds)
         return _acknowledged(lambda answer: answers.deleted(data, answer), reply, name)
 
@@ -199,11 +213,10 @@ class AsyncClient:
     ) -> Sequence[BatchResult]:
         """Carry out 1 to 100 operations on distinct keys, all or none, on every cluster.
 
-        The values have at most 1 MiB together. Raises what ``put`` raises.
+        The values have at most 1 MiB together; one condition that fails makes all of them fail. Raises what
+        ``put`` raises.
         """
-        request = Request(
-            "POST", "/v1/batch", headers={"Content-Type": "application/json"}, body=_batch_body(operations)
-        )
+        request = requests.batch(operations)
         what = f"batch of {len(operations)}"
         reply, name = await self._write(request, what, request_id, timeout_seconds)
         return _acknowledged(answers.batch, reply, name)
@@ -221,18 +234,14 @@ class AsyncClient:
     ) -> Page:
         """Return one page of the keys with a prefix, in the order of their bytes.
 
-        ``after`` is the ``next`` of the page before; ``limit`` is 1 to 1,000. ``first`` is a cluster to ask
-        before the others, ``cluster`` one to ask alone. Raises what ``get`` raises.
+        ``after`` is the ``next`` of the page before, which also holds the snapshot; ``limit`` is 1 to 1,000.
+        ``first`` is a cluster to ask before the others, ``cluster`` one to ask alone. Raises Compacted when
+        the snapshot is gone, else what ``get`` raises.
         """
-        if not 1 <= limit <= MAX_PAGE_ITEMS:
-            raise BadRequest(f"a page has a limit of 1 to {MAX_PAGE_ITEMS} keys, not {limit}")
-        data = keys.prefix_bytes(prefix)
-        query = f"prefix={quote(data, safe='')}&limit={limit}&values={'true' if values else 'false'}"
-        if after is not None:
-            query += f"&after={quote(after, safe='')}"
+        data = requests.prefix_bytes(prefix)
         reply = await self._caller.call(
             Plan(
-                Request("GET", f"/v1/kv?{query}"),
+                requests.page(data, after=after, limit=limit, values=values),
                 what=f"list {keys.to_text(data)}",
                 to_primary=False,
                 timeout_seconds=self._timeout(timeout_seconds),
@@ -255,7 +264,8 @@ class AsyncClient:
     ) -> AsyncGenerator[Page, None]:
         """Iterate over the pages of the keys with a prefix; the time limit is that of one page.
 
-        All pages come from the cluster that gave the first one, as long as it answers.
+        All pages show one state, that of the first page's position, whichever clusters answer. Raises
+        Compacted when that state is gone before the last page, else what ``get`` raises.
         """
         after, first = None, None
         while True:
@@ -290,6 +300,32 @@ class AsyncClient:
             async for page in pages:
                 for item in page.items:
                     yield item
+
+    def watch(
+        self,
+        prefix: str | bytes = b"",
+        after: At = None,
+        *,
+        values: bool = True,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Watch:
+        """Follow the changes of the keys with a prefix: iterate over what this returns; see ``Watch``.
+
+        ``after`` is a position, of a listing for example; without it the watch begins when it connects.
+        ``cluster``: listen to this one alone. ``timeout_seconds`` bounds the search for a cluster, each time
+        there is none. Raises BadRequest.
+        """
+        plan = WatchPlan(
+            requests.prefix_bytes(prefix),
+            values=values,
+            timeout_seconds=self._timeout(timeout_seconds),
+            silence_seconds=self._silence_seconds,
+            only=self._only(cluster),
+        )
+        return Watch(
+            self._caller, plan, requests.position_of(after), dice=self._dice, shun=self._transport.bad
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -343,37 +379,6 @@ def of_federation(
     if federation.security.api_tls == "off":
         return clusters, None
     return clusters, tls or federation.control_plane.tls
-
-
-def _check_size(size: int, what: str) -> None:
-    if size > MAX_VALUE_BYTES:
-        raise ValueTooLarge(
-            f"{what} may have {MAX_VALUE_BYTES} bytes, found {size}",
-            hint="split it over several keys",
-            detail={"limit_bytes": MAX_VALUE_BYTES},
-        )
-
-
-def _batch_body(operations: Sequence[Put | Delete]) -> bytes:
-    if not 1 <= len(operations) <= MAX_BATCH_OPERATIONS:
-        raise BadRequest(f"a batch has 1 to {MAX_BATCH_OPERATIONS} operations, not {len(operations)}")
-    _check_size(
-        sum(len(operation.value) for operation in operations if isinstance(operation, Put)),
-        "the values of a batch together",
-    )
-    written: set[bytes] = set()
-    body = []
-    for operation in operations:
-        key = keys.key_bytes(operation.key)
-        if key in written:
-            raise BadRequest(f"a batch names each key once, {keys.to_text(key)} is there twice")
-        written.add(key)
-        if isinstance(operation, Put):
-            value = base64.b64encode(operation.value).decode()
-            body.append({"op": "put", "key": keys.to_text(key), "value_base64": value})
-        else:
-            body.append({"op": "delete", "key": keys.to_text(key)})
-    return msgspec.json.encode({"operations": body})
 
 
 def _acknowledged(read: Callable[[Answer], T], reply: Reply, request_id: str) -> T:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from grey.client.errors import BY_CODE, BadAnswer, GreyError
 from grey.client.keys import from_text
-from grey.client.model import BatchResult, Deleted, Item, Page, Value, Written
+from grey.client.model import BatchResult, Deleted, Event, Item, Page, Value, Written
 from grey.record.position import Position
 
 if TYPE_CHECKING:
@@ -65,11 +66,22 @@ class _ListItem(msgspec.Struct):
     position: str
     stamp: str
     value_base64: str | None = None
+    expires: datetime.datetime | None = None
 
 
 class _ListBody(msgspec.Struct):
     items: list[_ListItem]
     next: str | None
+    position: str = "0.0"
+
+
+class _Change(msgspec.Struct):
+    key: str
+    position: str
+    stamp: str
+    origin: str
+    value_base64: str | None = None
+    expires: datetime.datetime | None = None
 
 
 def problem(answer: Answer) -> Problem:
@@ -94,7 +106,7 @@ def value(key: bytes, answer: Answer) -> Value:
     """Read the answer to a get. Raises BadAnswer."""
     headers = answer.headers
     try:
-        lag = headers.get("Grey-Lag-Seconds")
+        lag, expires = headers.get("Grey-Lag-Seconds"), headers.get("Grey-Expires")
         return Value(
             key=key,
             value=answer.body,
@@ -103,6 +115,7 @@ def value(key: bytes, answer: Answer) -> Value:
             origin=headers["Grey-Origin"],
             cluster=headers["Grey-Cluster"],
             lag_seconds=None if lag is None else float(lag),
+            expires=None if expires is None else datetime.datetime.fromisoformat(expires),
         )
     except KeyError as error:
         raise BadAnswer(f"wanted the header {error.args[0]} in the answer to a get, found none") from None
@@ -113,20 +126,20 @@ def value(key: bytes, answer: Answer) -> Value:
 def written(key: bytes, answer: Answer) -> Written:
     """Read the answer to a put. Raises BadAnswer."""
     body = _body(answer, _PutBody)
-    return Written(key, _position(body.position), body.stamp, _replayed(answer))
+    return Written(key, position(body.position), body.stamp, _replayed(answer))
 
 
 def deleted(key: bytes, answer: Answer) -> Deleted:
     """Read the answer to a delete. Raises BadAnswer."""
     body = _body(answer, _DeleteBody)
-    position = None if body.position is None else _position(body.position)
-    return Deleted(key, body.existed, position, body.stamp, _replayed(answer))
+    at = None if body.position is None else position(body.position)
+    return Deleted(key, body.existed, at, body.stamp, _replayed(answer))
 
 
 def batch(answer: Answer) -> tuple[BatchResult, ...]:
     """Read the answer to a batch. Raises BadAnswer."""
     return tuple(
-        BatchResult(_key(result.key), _position(result.position), result.stamp)
+        BatchResult(_key(result.key), position(result.position), result.stamp)
         for result in _body(answer, _BatchBody).results
     )
 
@@ -135,20 +148,48 @@ def page(cluster: str, answer: Answer) -> Page:
     """Read the answer to a list. Raises BadAnswer."""
     body = _body(answer, _ListBody)
     items = tuple(
-        Item(_key(item.key), _position(item.position), item.stamp, _decoded(item.value_base64))
+        Item(_key(item.key), position(item.position), item.stamp, _decoded(item.value_base64), item.expires)
         for item in body.items
     )
-    return Page(items, body.next, cluster)
+    return Page(items, body.next, cluster, position(body.position))
+
+
+def change(cluster: str, kind: Literal["put", "delete"], data: bytes) -> Event:
+    """Read the data of a watch's event. Raises BadAnswer."""
+    body = _decode(data, _Change, "an event")
+    return Event(
+        kind,
+        _key(body.key),
+        position(body.position),
+        body.stamp,
+        body.origin,
+        cluster,
+        _decoded(body.value_base64),
+        body.expires,
+    )
+
+
+def code(data: bytes) -> str | None:
+    """Read why a watch ended; None when that is not told."""
+    try:
+        return str(msgspec.json.decode(data, type=dict[str, Any])["code"])
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+        return None
 
 
 def _body(answer: Answer, kind: type[T]) -> T:
+    return _decode(answer.body, kind, "the body of the answer")
+
+
+def _decode(data: bytes, kind: type[T], what: str) -> T:
     try:
-        return msgspec.json.decode(answer.body, type=kind)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadAnswer(f"the body of the answer is not what the API promises: {error}") from None
+        raise BadAnswer(f"{what} is not what the API promises: {error}") from None
 
 
-def _position(text: str) -> Position:
+def position(text: str) -> Position:
+    """Read a position. Raises BadAnswer."""
     try:
         return Position.parse(text)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from grey.client import answers
+from grey.client.addresses import Target
 from grey.client.errors import Attempt, GreyError, NotPrimary, OutcomeUnknown, Primary, TooStale, Unavailable
 from grey.client.model import ClusterEndpoint
 from grey.client.route import Route, Router
@@ -21,12 +22,20 @@ if TYPE_CHECKING:
 
 _KEPT_ATTEMPTS = 20
 
-_NOTHING_DONE = frozenset({"not_primary", "fenced", "too_stale", "unavailable", "overloaded"})
+_NOTHING_DONE = frozenset({"not_primary", "fenced", "too_stale", "unavailable", "overloaded", "rate_limited"})
 """Refusals that may be over soon; each says that this request was not carried out."""
 
+_OF_ONE_NODE = frozenset(
+    {"fenced", "unavailable", "overloaded", "outcome_unknown", "internal", "500", "502", "503", "504"}
+)
+"""What one node of a cluster may answer while another one serves; numbers are a proxy's."""
+
 _LEAST_SECONDS = 0.5
-"""A repetition is begun only with this much time left, or a quarter of the whole: cut off right after it was sent,
-it would turn a clean refusal into a doubt."""
+"""A repetition is begun only with this much time left, or a quarter of the whole: cut off right after it
+was sent, it would turn a clean refusal into a doubt."""
+
+_LEAST_SECONDS_IN_DOUBT = 0.05
+"""The same for a write that is in doubt already: it has nothing to lose, and may still learn its outcome."""
 
 _CHECK = "check with grey-ctl federation status that greyd runs there and can be reached from here"
 
@@ -35,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What a call wants. ``write_id`` is the request id of a write, None for a read.
 
     ``to_primary``: only the primary can serve it. ``only``: no other cluster may be asked.
-    ``first``: the cluster to ask before the others, if that is not down.
+    ``first``: the cluster to ask before the others, if that is not down. ``stream``: the answer does not end.
     """
 
     request: Request
@@ -45,13 +54,15 @@ class Plan(msgspec.Struct, frozen=True):
     write_id: str | None = None
     only: ClusterEndpoint | None = None
     first: str | None = None
+    stream: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The answer that a call ended with: a success, or ``not_found`` (status 404)."""
+    """The answer that a call ended with: a success, or ``not_found`` (status 404); ``target`` gave it."""
 
     cluster: str
     answer: Answer
+    target: Target
 
 
 class Caller:
@@ -88,71 +99,137 @@ class _Call:
         self._attempts: deque[Attempt] = deque(maxlen=_KEPT_ATTEMPTS)
         self._newest: dict[str, GreyError | None] = {}
         self._maybe_done = False
+        self._asked = False
+        self._deadline = 0.0
 
     async def run(self) -> Reply:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._plan.timeout_seconds
-        last_start = deadline
+        self._deadline = loop.time() + self._plan.timeout_seconds
         while True:
             step = self._route.next(loop.time())
             if step is None:
                 raise self._failure("nobody is left to ask")
-            if loop.time() + step.pause_seconds >= last_start:
+            in_time = self._in_time(step.pause_seconds)
+            if in_time:
+                await asyncio.sleep(step.pause_seconds)
+                in_time = self._in_time()  # again: a busy machine sleeps longer than told
+            if not in_time:
                 raise self._failure(f"not done within {self._plan.timeout_seconds:g} s")
-            await asyncio.sleep(step.pause_seconds)
-            last_start = deadline - min(_LEAST_SECONDS, self._plan.timeout_seconds / 4)
-            reply = await self._ask(step.cluster, min(self._attempt_seconds, deadline - loop.time()))
+            reply = await self._ask(step.cluster)
             if reply is not None:
                 return reply
 
-    async def _ask(self, cluster: ClusterEndpoint, timeout_seconds: float) -> Reply | None:
+    def _in_time(self, pause_seconds: float = 0.0) -> bool:
+        """Say whether a request may begin after a pause: the first one always, a repetition if it can end."""
+        least = 0.0
+        if self._asked:
+            in_doubt = self._maybe_done and self._plan.write_id is not None
+            least = _LEAST_SECONDS_IN_DOUBT if in_doubt else _LEAST_SECONDS
+            least = min(least, self._plan.timeout_seconds / 4)
+        return asyncio.get_running_loop().time() + pause_seconds < self._deadline - least
+
+    async def _ask(self, cluster: ClusterEndpoint) -> Reply | None:
+        """Ask one node of a cluster after the other, until one says what holds for the whole cluster."""
+        targets = await self._nodes(cluster)
+        lasting = bool(targets)
+        for number, target in enumerate(targets):
+            if not self._in_time():
+                return None
+            others = len(targets) - number - 1
+            where = cluster.endpoint if len(targets) == 1 else f"{cluster.endpoint} at {target.address}"
+            try:
+                answer = await self._send(target, self._attempt_limit(others))
+            except SendFailed as error:
+                self._gone(cluster, where, error, last=not others)
+                lasting &= error.lasting
+                continue
+            lasting = False
+            self._router.reached(cluster)
+            code = self._judge(cluster, where, answer)
+            if code is None:
+                return Reply(cluster.name, answer, target)
+            if code not in _OF_ONE_NODE:
+                return None
+            if others:
+                self._transport.bad(target)
+        if lasting:
+            self._route.hopeless(cluster)
+        return None
+
+    async def _nodes(self, cluster: ClusterEndpoint) -> list[Target]:
+        left = self._deadline - asyncio.get_running_loop().time()
         try:
-            answer = await self._transport.send(
-                cluster.endpoint, self._plan.request, timeout_seconds=timeout_seconds
-            )
+            return await self._transport.targets(cluster.endpoint, timeout_seconds=left)
         except SendFailed as error:
-            self._note(cluster, str(error))
-            if not error.broken:
-                self._router.unreachable(cluster, asyncio.get_running_loop().time())
-            self._maybe_done |= error.sent
-            self._newest[cluster.name] = None
+            self._gone(cluster, cluster.endpoint, error, last=True)
             if error.lasting:
                 self._route.hopeless(cluster)
-            return None
-        self._router.reached(cluster)
+            return []
+
+    def _attempt_limit(self, others: int) -> float:
+        """Return the seconds that one request may take: one that hangs must leave time to ask another.
+
+        A slow primary is not left for clusters that could only point back at it.
+        """
+        left = self._deadline - asyncio.get_running_loop().time()
+        if others or (self._route.has_choice() and not self._plan.to_primary):
+            left /= 2
+        return min(self._attempt_seconds, left)
+
+    async def _send(self, target: Target, timeout_seconds: float) -> Answer:
+        self._asked = True
+        request, stream = self._plan.request, self._plan.stream
+        try:
+            return await self._transport.send(target, request, timeout_seconds=timeout_seconds, stream=stream)
+        except SendFailed as error:
+            if not (error.broken and error.reused and self._in_time()):
+                raise
+            # The node closed a kept connection just when it was used again: that says nothing about the node.
+            self._maybe_done = True
+            left = min(timeout_seconds, self._deadline - asyncio.get_running_loop().time())
+            return await self._transport.send(target, request, timeout_seconds=left, stream=stream)
+
+    def _gone(self, cluster: ClusterEndpoint, where: str, error: SendFailed, *, last: bool) -> None:
+        """Note that a node gave no answer; ``last``: it was the last one of its cluster."""
+        self._attempts.append(Attempt(cluster.name, where, str(error)))
+        self._maybe_done |= error.sent
+        self._newest[cluster.name] = None
+        if last and not error.broken:
+            self._router.unreachable(cluster, asyncio.get_running_loop().time())
+
+    def _judge(self, cluster: ClusterEndpoint, where: str, answer: Answer) -> str | None:
+        """Return None for what ends the call well, else the code of a refusal after which others are asked.
+
+        Raises the exception of a refusal that is final.
+        """
         if 200 <= answer.status < 300:
             if self._plan.to_primary:
                 self._router.learn(Primary(cluster.name, cluster.endpoint))
-            return Reply(cluster.name, answer)
-        return self._refused(cluster, answer)
-
-    def _refused(self, cluster: ClusterEndpoint, answer: Answer) -> Reply | None:
+            return None
         problem = answers.problem(answer)
         if problem.code == "not_found" and self._plan.write_id is None:
-            return Reply(cluster.name, answer)
+            return None
         error = problem.exception(cluster.name)
-        self._note(cluster, f"{problem.code or problem.status}: {problem.message}")
-        if problem.code in _NOTHING_DONE:
+        code = problem.code or str(problem.status)
+        self._attempts.append(Attempt(cluster.name, where, f"{code}: {problem.message}"))
+        if code in _NOTHING_DONE:
             if self._plan.only is not None and isinstance(error, NotPrimary | TooStale):
                 raise self._known(error)
             self._newest[cluster.name] = error
             self._move_on(answer, error)
-            return None
-        if problem.code == "outcome_unknown" or (answer.status >= 500 and problem.code != "disk_full"):
+        elif code == "outcome_unknown" or (answer.status >= 500 and code != "disk_full"):
             # A fault, or a proxy that speaks for a cluster: a write may have been carried out behind it.
             self._maybe_done = True
             self._newest[cluster.name] = error
-            return None
-        raise self._known(error)
+        else:
+            raise self._known(error)
+        return code
 
     def _move_on(self, answer: Answer, error: GreyError) -> None:
         if isinstance(error, NotPrimary | TooStale) and error.primary is not None:
             self._route.told(error.primary)
-        elif error.code == "overloaded" and self._plan.to_primary:
+        elif error.code == "rate_limited" or (error.code == "overloaded" and self._plan.to_primary):
             self._route.end_round(_retry_after(answer))
-
-    def _note(self, cluster: ClusterEndpoint, outcome: str) -> None:
-        self._attempts.append(Attempt(cluster.name, cluster.endpoint, outcome))
 
     def _known(self, error: GreyError) -> GreyError:
         """Return what this refusal means for the call, since earlier requests may have been carried out."""
@@ -183,7 +260,7 @@ class _Call:
         )
 
     def _outcomes(self) -> str:
-        newest = {attempt.cluster: str(attempt) for attempt in self._attempts}
+        newest = {(attempt.cluster, attempt.endpoint): str(attempt) for attempt in self._attempts}
         return ", ".join(newest.values()) or "nobody was asked"
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from grey.client.keys import from_text
+from grey.record.position import Position
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -58,6 +61,13 @@ class GreyError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
+def _position_of(text: object) -> Position | None:
+    try:
+        return Position.parse(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
 class BadRequest(GreyError):
     """A key, parameter or body is wrong; nothing was done."""
 
@@ -102,6 +112,56 @@ class TooStale(_NamesPrimary):
     """No cluster could serve a bounded read that is fresh enough."""
 
     code = "too_stale"
+
+
+class ConditionFailed(GreyError):
+    """A conditional write found the key otherwise; nothing was written, in a batch nothing of it."""
+
+    code = "condition_failed"
+
+    @property
+    def position(self) -> Position | None:
+        """Where the key is; None when it does not exist."""
+        return _position_of(self.detail.get("position"))
+
+    @property
+    def key(self) -> bytes | None:
+        """The key of a batch whose condition failed; None when the answer does not name it."""
+        try:
+            return from_text(str(self.detail["key"]))
+        except (KeyError, ValueError):
+            return None
+
+
+class Compacted(GreyError):
+    """What was asked for is older than the history that is kept.
+
+    A watch has missed changes: list anew, then watch from the listing's position. A listing has lost its
+    snapshot: ``page(after=error.next)`` goes on with the newest state.
+    """
+
+    code = "compacted"
+
+    @property
+    def next(self) -> str | None:
+        """The ``after`` with which a listing goes on with the newest state; None for a watch."""
+        token = self.detail.get("next")
+        return token if isinstance(token, str) else None
+
+
+class Diverged(GreyError):
+    """The position is not in the history of this federation any more: a failover lost what came before it.
+
+    List anew, then watch from the listing's position.
+    """
+
+    code = "diverged"
+
+
+class RateLimited(GreyError):
+    """This client asks more often than the federation's file allows; nothing was done."""
+
+    code = "rate_limited"
 
 
 class RequestIdReused(GreyError):
@@ -174,6 +234,10 @@ BY_CODE: Mapping[str, type[GreyError]] = {
         ValueTooLarge,
         NotPrimary,
         TooStale,
+        ConditionFailed,
+        Compacted,
+        Diverged,
+        RateLimited,
         RequestIdReused,
         Fenced,
         Overloaded,

@@ -7,33 +7,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from grey.client.errors import BadRequest
-
-MAX_KEY_BYTES = 1024
-
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _PLAIN = frozenset(range(0x21, 0x7F)) - {ord("%")}
-
-
-def key_bytes(key: str | bytes) -> bytes:
-    """Return a key as it is stored; text is UTF-8. Raises BadRequest unless it has 1 to 1,024 bytes."""
-    data = prefix_bytes(key)
-    if not 1 <= len(data) <= MAX_KEY_BYTES:
-        raise BadRequest(f"a key has 1 to {MAX_KEY_BYTES} bytes, this one has {len(data)}")
-    return data
-
-
-def prefix_bytes(prefix: str | bytes) -> bytes:
-    """Return a prefix as bytes; text is UTF-8. Raises BadRequest for text that UTF-8 cannot hold."""
-    if isinstance(prefix, bytes):
-        return prefix
-    try:
-        return prefix.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequest(
-            f"a key given as text must be valid Unicode, this one is not at character {error.start}",
-            hint="give it as bytes",
-        ) from None
 
 
 def segment(key: bytes) -> str:

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import Literal
+
 import msgspec
 
 from grey.record.position import Position
@@ -24,6 +27,7 @@ class Value(msgspec.Struct, frozen=True):
     """A key that was read. ``cluster`` answered, ``origin`` once took the write.
 
     ``lag_seconds`` is how old the state of the answering replica may be; None on the primary.
+    ``expires`` is when the primary will delete the key (UTC); None when it stays.
     """
 
     key: bytes
@@ -33,23 +37,46 @@ class Value(msgspec.Struct, frozen=True):
     origin: str
     cluster: str
     lag_seconds: float | None = None
+    expires: datetime.datetime | None = None
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A key of a listing. ``value`` is None when the listing was asked for keys alone."""
+    """A key of a listing. ``value`` is None when the listing was asked for keys alone; see ``Value``."""
 
     key: bytes
     position: Position
     stamp: str
     value: bytes | None = None
+    expires: datetime.datetime | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A part of a listing. ``next`` is the ``after`` of the page that follows, None on the last page."""
+    """A part of a listing. ``next`` is the ``after`` of the page that follows, None on the last page.
+
+    ``position`` is where the data stood when the first page was made: all pages show that state, and a watch
+    from it misses nothing.
+    """
 
     items: tuple[Item, ...]
     next: str | None
     cluster: str
+    position: Position
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A change that a watch saw. ``cluster`` told of it, ``origin`` once took the write.
+
+    ``value`` is None for a delete, and for a put when the watch was asked for keys alone.
+    """
+
+    kind: Literal["put", "delete"]
+    key: bytes
+    position: Position
+    stamp: str
+    origin: str
+    cluster: str
+    value: bytes | None = None
+    expires: datetime.datetime | None = None
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -80,13 +107,17 @@ class BatchResult(msgspec.Struct, frozen=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """An operation of a batch: set a key."""
+    """An operation of a batch: set a key. ``ttl``, ``if_absent`` and ``if_position`` as in ``Client.put``."""
 
     key: str | bytes
     value: bytes
+    ttl: float | datetime.timedelta | None = None
+    if_absent: bool = False
+    if_position: Position | str | None = None
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """An operation of a batch: remove a key."""
+    """An operation of a batch: remove a key; with ``if_position`` only if it is still there."""
 
     key: str | bytes
+    if_position: Position | str | None = None

@@ -140,6 +140,10 @@ class Route:
         self._rounds += 1
         return self._step(candidates[0], self._pause())
 
+    def has_choice(self) -> bool:
+        """Say whether there is more than one cluster to ask."""
+        return self._only is None and len(self._router.names()) > 1
+
     def told(self, primary: Primary) -> None:
         """Take the word of a cluster for who is the primary."""
         cluster = self._router.learn(primary)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack
 
 from anyio.from_thread import start_blocking_portal
@@ -21,19 +21,25 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from anyio.from_thread import BlockingPortal
+
     from grey.client.model import (
         BatchResult,
         ClusterEndpoint,
         Delete,
         Deleted,
+        Event,
         Item,
         Page,
         Put,
         Value,
         Written,
     )
+    from grey.client.requests import At, Ttl
+    from grey.client.watch import Watch
     from grey.config.model import Federation
     from grey.link.tls import TlsFiles
+    from grey.record.position import Position
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,17 +106,40 @@ class Client:
         key: str | bytes,
         value: bytes,
         *,
+        ttl: Ttl = None,
+        if_absent: bool = False,
+        if_position: At = None,
         request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Written:
         """See ``AsyncClient.put``."""
-        return self._run(self._client.put, key, value, request_id=request_id, timeout_seconds=timeout_seconds)
+        return self._run(
+            self._client.put,
+            key,
+            value,
+            ttl=ttl,
+            if_absent=if_absent,
+            if_position=if_position,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds,
+        )
 
     def delete(
-        self, key: str | bytes, *, request_id: str | None = None, timeout_seconds: float | None = None
+        self,
+        key: str | bytes,
+        *,
+        if_position: At = None,
+        request_id: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> Deleted:
         """See ``AsyncClient.delete``."""
-        return self._run(self._client.delete, key, request_id=request_id, timeout_seconds=timeout_seconds)
+        return self._run(
+            self._client.delete,
+            key,
+            if_position=if_position,
+            request_id=request_id,
+            timeout_seconds=timeout_seconds,
+        )
 
     def batch(
         self,
@@ -181,6 +210,21 @@ class Client:
         ):
             yield from page.items
 
+    def watch(
+        self,
+        prefix: str | bytes = b"",
+        after: At = None,
+        *,
+        values: bool = True,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> SyncWatch:
+        """See ``AsyncClient.watch``; iterate with ``for``, or use ``with``."""
+        watch = self._client.watch(
+            prefix, after, values=values, cluster=cluster, timeout_seconds=timeout_seconds
+        )
+        return SyncWatch(watch, self._portal)
+
     def close(self) -> None:
         """Close all connections and end the thread; calls of other threads fail."""
         self._finish()
@@ -195,6 +239,63 @@ class Client:
 
     def _run(self, function: Callable[P, Awaitable[T]], *arguments: P.args, **options: P.kwargs) -> T:
         return self._portal.call(functools.partial(function, *arguments, **options))
+
+
+class SyncWatch:
+    """``grey.client.watch.Watch`` without ``await``."""
+
+    def __init__(self, watch: Watch, portal: BlockingPortal) -> None:
+        self._watch = watch
+        self._portal = portal
+        # A watch that was forgotten is closed in the thread that it belongs to.
+        self._finish = weakref.finalize(self, _close, watch, portal)
+
+    @property
+    def position(self) -> Position | None:
+        """See ``Watch.position``."""
+        return self._watch.position
+
+    @property
+    def cluster(self) -> str | None:
+        """See ``Watch.cluster``."""
+        return self._watch.cluster
+
+    def connect(self) -> None:
+        """See ``Watch.connect``."""
+        self._portal.call(self._watch.connect)
+
+    def close(self) -> None:
+        """End it; an iteration in another thread ends too."""
+        self._finish()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        """See ``Watch.__anext__``."""
+        event = self._portal.call(_event, self._watch)
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _close(watch: Watch, portal: BlockingPortal) -> None:
+    # When the client was closed before, its watches are closed too, and there is no thread to ask.
+    with suppress(RuntimeError):
+        portal.call(watch.aclose)
+
+
+async def _event(watch: Watch) -> Event | None:
+    return await anext(watch, None)
 
 
 async def _next(pages: AsyncGenerator[Page, None]) -> Page | None:

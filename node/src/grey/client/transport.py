@@ -1,18 +1,33 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One request to one cluster: sent over HTTP, and its fate told apart into three."""
+"""One request to one node: sent over HTTP, and its fate told apart into three."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
+import zlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from grey.client.addresses import Addresses, Health, Target
+from grey.link.reload import ReloadingContext
 from grey.link.resolver import NamesResolver
+
+if TYPE_CHECKING:
+    import random
+    from types import SimpleNamespace
+
+MAX_UNPACKED_BYTES = 33_554_432
+"""More than the largest page of a listing; what unpacks to more is no answer of the API."""
+
+Tls = ssl.SSLContext | ReloadingContext | None
+"""None: plain HTTP."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -24,25 +39,54 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes | None = None
 
 
+class Stream:
+    """The body of an answer that does not end by itself."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def read(self, timeout_seconds: float) -> bytes:
+        """Return the next bytes, none when the answer ended. Raises SendFailed."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise explain(error, timeout_seconds) from error
+
+    def close(self) -> None:
+        """Break the connection; whoever reads gets SendFailed."""
+        self._response.close()
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """What came back."""
+    """What came back. ``stream`` is there instead of a body when one was asked for and granted."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    stream: Stream | None = None
 
 
 class SendFailed(Exception):
     """There was no answer; the message says why.
 
-    ``sent``: the request may have been carried out. ``broken``: a connection was there and broke.
-    ``lasting``: trying again soon would end the same.
+    ``sent``: the request may have been carried out. ``broken``: a connection was there and broke;
+    ``reused``: it had served another request before. ``lasting``: trying again soon would end the same.
     """
 
-    def __init__(self, message: str, *, sent: bool, broken: bool = False, lasting: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool,
+        broken: bool = False,
+        reused: bool = False,
+        lasting: bool = False,
+    ) -> None:
         super().__init__(message)
         self.sent = sent
         self.broken = broken
+        self.reused = reused
         self.lasting = lasting
 
 
@@ -51,72 +95,173 @@ class Transport:
 
     def __init__(
         self,
-        tls: ssl.SSLContext | None,
+        tls: Tls,
         names: Mapping[str, Sequence[str]],
         *,
         connect_seconds: float,
         connections: int,
+        dice: random.Random,
     ) -> None:
-        """Without ``tls`` requests go over plain HTTP. ``connections`` is the most that are open."""
+        """``connections`` is the most that are open, beside those of streams."""
         self._tls = tls
-        self._names = names
+        self._addresses = Addresses(NamesResolver(names))
+        self._health = Health(dice)
         self._connect_seconds = connect_seconds
         self._connections = connections
-        self._http: aiohttp.ClientSession | None = None
+        self._calls: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def send(self, endpoint: str, request: Request, *, timeout_seconds: float) -> Answer:
-        """Send a request to HOST:PORT and return the whole answer. Raises SendFailed."""
-        scheme = "https" if self._tls is not None else "http"
-        if self._closed:
-            raise SendFailed("this client was closed", sent=False, lasting=True)
-        url = _url(scheme, endpoint, request.path)
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=self._connect_seconds)
+    async def targets(self, endpoint: str, *, timeout_seconds: float) -> list[Target]:
+        """Return the nodes that answer for HOST:PORT, those that work first. Raises SendFailed."""
+        self._require_open()
+        host, port = _split(endpoint)
+        now = asyncio.get_running_loop().time()
         try:
-            async with self._session().request(
-                request.method,
-                url,
-                headers=request.headers,
-                data=request.body,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                return Answer(response.status, response.headers, await response.read())
+            async with asyncio.timeout(timeout_seconds):
+                found = await self._addresses.of(host, now)
+        except TimeoutError as error:
+            raise SendFailed("its name was not looked up in time", sent=False) from error
+        except OSError as error:
+            raise SendFailed("its name is not known here", sent=False) from error
+        return self._health.order((Target(host, port, address) for address in found), now)
+
+    def bad(self, target: Target) -> None:
+        """Ask this node after the others of its host for a while."""
+        self._health.bad(target, asyncio.get_running_loop().time())
+
+    async def send(
+        self, target: Target, request: Request, *, timeout_seconds: float, stream: bool = False
+    ) -> Answer:
+        """Send a request and return the whole answer, or with ``stream`` a success as it begins.
+
+        Raises SendFailed.
+        """
+        self._require_open()
+        fate = _Fate()
+        try:
+            answer = await self._send(target, request, fate, timeout_seconds, stream=stream)
         except (_Broken, aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise explain(error, timeout_seconds) from error
+            raise self._failed(target, fate, error, timeout_seconds) from error
+        self._health.good(target)
+        return answer
 
     async def close(self) -> None:
         """Close all connections; requests that are under way fail."""
         self._closed = True
-        session, self._http = self._http, None
-        if session is not None:
-            await session.close()
+        sessions = (self._calls, self._streams)
+        self._calls = self._streams = None
+        for session in sessions:
+            if session is not None:
+                await session.close()
+        await self._addresses.close()
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=self._tls if self._tls is not None else False,
-                    resolver=NamesResolver(self._names),
-                    limit=self._connections,
-                    ttl_dns_cache=30,
-                    keepalive_timeout=30,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(_once,),
-                auto_decompress=False,
+    async def _send(
+        self, target: Target, request: Request, fate: _Fate, timeout_seconds: float, *, stream: bool
+    ) -> Answer:
+        tls = self._tls.current() if isinstance(self._tls, ReloadingContext) else self._tls
+        session = self._session(stream=stream)
+        async with asyncio.timeout(timeout_seconds):
+            response = await session.request(
+                request.method,
+                _url("http" if tls is None else "https", target, request.path),
+                headers={"Accept-Encoding": "identity", **request.headers, "Host": _host(target)},
+                data=request.body,
+                ssl=True if tls is None else tls,
+                server_hostname=None if tls is None else target.host,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
+                allow_redirects=False,
+                trace_request_ctx=fate,
             )
-        return self._http
+            if stream and response.status == 200:
+                return Answer(response.status, response.headers, b"", Stream(response))
+            async with response:
+                body = await response.read()
+        if response.headers.get("Content-Encoding") == "gzip":
+            body = _unpacked(body)
+        return Answer(response.status, response.headers, body)
+
+    def _failed(self, target: Target, fate: _Fate, error: Exception, timeout_seconds: float) -> SendFailed:
+        failed = explain(error, timeout_seconds, sent=fate.sent)
+        failed.reused = fate.reused
+        if failed.lasting and isinstance(self._tls, ReloadingContext):
+            if self._tls.refresh():
+                failed.lasting = False
+            elif self._tls.problem is not None:
+                failed.args = (f"{failed} (newer files are there, but {self._tls.problem})",)
+        if not (failed.broken and failed.reused):
+            self.bad(target)
+        return failed
+
+    def _session(self, *, stream: bool) -> aiohttp.ClientSession:
+        if stream:
+            self._streams = self._streams or _new_session(0)
+            return self._streams
+        self._calls = self._calls or _new_session(self._connections)
+        return self._calls
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise SendFailed("this client was closed", sent=False, lasting=True)
 
 
-def _url(scheme: str, endpoint: str, path: str) -> URL:
+class _Fate:
+    """What is known of a request that gets no answer."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        self.reused = False
+
+
+async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.sent = True
+
+
+async def _mark_reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+def _new_session(connections: int) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_mark_sent)
+    trace.on_connection_reuseconn.append(_mark_reused)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=(_once,),
+        auto_decompress=False,
+        trace_configs=[trace],
+    )
+
+
+def _split(endpoint: str) -> tuple[str, int]:
     try:
-        url = URL(f"{scheme}://{endpoint}{path}", encoded=True)
-        if url.host and url.explicit_port:
-            return url
+        url = URL(f"http://{endpoint}/", encoded=True)
+        if url.host and url.explicit_port and url.path == "/":
+            return url.host, url.explicit_port
     except ValueError:
         pass
     raise SendFailed(f"its endpoint is not HOST:PORT but {endpoint!r}", sent=False, lasting=True)
+
+
+def _url(scheme: str, target: Target, path: str) -> URL:
+    shown = f"[{target.address}]" if ":" in target.address else target.address
+    return URL(f"{scheme}://{shown}:{target.port}{path}", encoded=True)
+
+
+def _host(target: Target) -> str:
+    return f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        unpacked = unpacking.decompress(body, MAX_UNPACKED_BYTES)
+    except zlib.error as error:
+        raise _Broken(f"the answer says gzip and is none: {error}") from error
+    if not unpacking.eof:
+        raise _Broken(f"the answer is cut short, or unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    return unpacked
 
 
 class _Broken(Exception):
@@ -134,9 +279,12 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
         raise _Broken(str(error)) from error
 
 
-def explain(error: Exception, timeout_seconds: float) -> SendFailed:
-    """Return what an exception of aiohttp says about the fate of the request."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+def explain(error: Exception, timeout_seconds: float, *, sent: bool = True) -> SendFailed:
+    """Return what an exception of aiohttp says about the fate of a request.
+
+    ``sent``: a part of it had been sent when its time was over.
+    """
+    if isinstance(error, aiohttp.ConnectionTimeoutError) or (isinstance(error, TimeoutError) and not sent):
         return SendFailed("no connection in time", sent=False)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         found = error.certificate_error
@@ -149,7 +297,7 @@ def explain(error: Exception, timeout_seconds: float) -> SendFailed:
     if isinstance(error, aiohttp.ClientConnectorError):
         return SendFailed(_reason(error.os_error), sent=False)
     if isinstance(error, TimeoutError):
-        return SendFailed(f"no answer within {timeout_seconds:.3g} s", sent=True)
+        return SendFailed(f"no answer within {timeout_seconds:.2g} s", sent=True)
     return SendFailed(f"the connection broke: {str(error) or type(error).__name__}", sent=True, broken=True)
 
 

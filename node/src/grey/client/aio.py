@@ -23,6 +23,7 @@ from grey.client.model import (
     Delete,
     Deleted,
     Item,
+    Missing,
     Page,
     Put,
     Value,
@@ -124,12 +125,19 @@ class AsyncClient:
         return cls(clusters, tls=tls, names=names, **options)
 
     @classmethod
-    def from_config(cls, path: str | Path, federation: str | None = None, **options: Unpack[Options]) -> Self:
-        """Return a client of a federation that grey-ctl's file names; it may be left out if that names one.
+    def from_config(
+        cls,
+        path: str | Path,
+        federation: str | None = None,
+        context: str | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Return a client of a federation, or of a context, that grey-ctl's file names.
 
-        Raises grey.config.errors.ConfigError.
+        Without either it is the file's current context, or its only federation. Raises
+        grey.config.errors.ConfigError.
         """
-        found = ctl.access(path, federation)
+        found = ctl.access(path, federation, context=context)
         return cls.from_federation(found.federation, tls=found.tls, names=found.names, **options)
 
     @property
@@ -153,19 +161,35 @@ class AsyncClient:
         """
 
         async def read(wanted: Consistency) -> Value | None:
-            data = requests.key_bytes(key)
-            reply = await self._caller.call(
-                Plan(
-                    requests.get(data, wanted),
-                    what=f"get {keys.to_text(data)}",
-                    to_primary=wanted.mode == "strong",
-                    timeout_seconds=self._timeout(timeout_seconds),
-                    only=self._only(cluster),
-                )
-            )
-            return None if reply.answer.status == 404 else answers.value(data, reply.answer)
+            found = await self.look(key, consistency=wanted, cluster=cluster, timeout_seconds=timeout_seconds)
+            return None if isinstance(found, Missing) else found
 
         return Get(read, consistency)
+
+    async def look(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = Consistency.EVENTUAL,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Value | Missing:
+        """Read a key as ``get`` does; of one that does not exist, say which cluster says so, and how old
+        its state may be.
+        """
+        data = requests.key_bytes(key)
+        reply = await self._caller.call(
+            Plan(
+                requests.get(data, consistency),
+                what=f"get {keys.to_text(data)}",
+                to_primary=consistency.mode == "strong",
+                timeout_seconds=self._timeout(timeout_seconds),
+                only=self._only(cluster),
+            )
+        )
+        if reply.answer.status == 404:
+            return answers.missing(data, reply.cluster, reply.answer)
+        return answers.value(data, reply.answer)
 
     async def put(
         self,

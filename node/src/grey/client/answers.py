@@ -14,7 +14,7 @@ import msgspec
 
 from grey.client.errors import BY_CODE, BadAnswer, GreyError
 from grey.client.keys import from_text
-from grey.client.model import BatchResult, Deleted, Event, Item, Page, Value, Written
+from grey.client.model import BatchResult, Deleted, Event, Item, Missing, Page, Value, Written
 from grey.record.position import Position
 
 if TYPE_CHECKING:
@@ -119,6 +119,15 @@ def value(key: bytes, answer: Answer) -> Value:
         )
     except KeyError as error:
         raise BadAnswer(f"wanted the header {error.args[0]} in the answer to a get, found none") from None
+    except ValueError as error:
+        raise BadAnswer(f"the headers of the answer to a get are wrong: {error}") from None
+
+
+def missing(key: bytes, cluster: str, answer: Answer) -> Missing:
+    """Read the answer to a get of a key that does not exist. Raises BadAnswer."""
+    lag = answer.headers.get("Grey-Lag-Seconds")
+    try:
+        return Missing(key, cluster, None if lag is None else float(lag))
     except ValueError as error:
         raise BadAnswer(f"the headers of the answer to a get are wrong: {error}") from None
 

@@ -40,6 +40,14 @@ class Value(msgspec.Struct, frozen=True):
     expires: datetime.datetime | None = None
 
 
+class Missing(msgspec.Struct, frozen=True):
+    """A key that was looked for and does not exist where it was; the fields as those of ``Value``."""
+
+    key: bytes
+    cluster: str
+    lag_seconds: float | None = None
+
+
 class Item(msgspec.Struct, frozen=True):
     """A key of a listing. ``value`` is None when the listing was asked for keys alone; see ``Value``."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Deleted,
         Event,
         Item,
+        Missing,
         Page,
         Put,
         Value,
@@ -78,9 +79,15 @@ class Client:
         return cls(clusters, tls=tls, names=names, **options)
 
     @classmethod
-    def from_config(cls, path: str | Path, federation: str | None = None, **options: Unpack[Options]) -> Self:
+    def from_config(
+        cls,
+        path: str | Path,
+        federation: str | None = None,
+        context: str | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
         """See ``AsyncClient.from_config``."""
-        found = ctl.access(path, federation)
+        found = ctl.access(path, federation, context=context)
         return cls.from_federation(found.federation, tls=found.tls, names=found.names, **options)
 
     @property
@@ -99,6 +106,19 @@ class Client:
         """See ``AsyncClient.get``."""
         return self._run(
             self._client.get, key, consistency=consistency, cluster=cluster, timeout_seconds=timeout_seconds
+        )
+
+    def look(
+        self,
+        key: str | bytes,
+        *,
+        consistency: Consistency = Consistency.EVENTUAL,
+        cluster: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Value | Missing:
+        """See ``AsyncClient.look``."""
+        return self._run(
+            self._client.look, key, consistency=consistency, cluster=cluster, timeout_seconds=timeout_seconds
         )
 
     def put(

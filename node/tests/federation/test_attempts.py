@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.virtual_time import run_virtual
 
-from grey.federation.attempts import Answer, Attempts, MemberFault
+from grey.federation.attempts import Answer, Attempts
+from grey.link.etcd_fault import MemberFault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from grey.federation.member_process import MemberFiles, MemberRefused, check_health, prepare
+from grey.config.node import StoreMember
+from grey.federation.member_process import check_health, prepare
+from grey.store.etcd_process import MemberRefused
 
 if TYPE_CHECKING:
     from support.etcd_cluster import EtcdCluster
 
 
 @pytest.fixture
-def member(tmp_path: Path) -> MemberFiles:
+def member(tmp_path: Path) -> StoreMember:
     (tmp_path / "etc").mkdir()
-    return MemberFiles(
+    return StoreMember(
         name="member-1",
         etcd="/usr/bin/etcd",
         config_file=str(tmp_path / "etc" / "etcd.yaml"),
@@ -27,22 +29,22 @@ def member(tmp_path: Path) -> MemberFiles:
     )
 
 
-def state(member: MemberFiles) -> str | None:
+def state(member: StoreMember) -> str | None:
     path = Path(member.marker_file)
     return json.loads(path.read_text())["state"] if path.exists() else None
 
 
-def mark(member: MemberFiles, text: str) -> None:
+def mark(member: StoreMember, text: str) -> None:
     Path(member.marker_file).write_text(text)
 
 
-def fill(member: MemberFiles) -> None:
+def fill(member: StoreMember) -> None:
     wal = Path(member.data_dir) / "member" / "wal"
     wal.mkdir(parents=True)
     (wal / "0000000000000000-0000000000000000.wal").write_bytes(b"log")
 
 
-def test_the_first_start_makes_the_marker_and_a_cut_short_one_is_repeated(member: MemberFiles) -> None:
+def test_the_first_start_makes_the_marker_and_a_cut_short_one_is_repeated(member: StoreMember) -> None:
     argv = ["/usr/bin/etcd", "--config-file", member.config_file]
     assert prepare(member) == argv
     assert state(member) == "bootstrapping"
@@ -56,7 +58,7 @@ def test_the_first_start_makes_the_marker_and_a_cut_short_one_is_repeated(member
     assert state(member) == "bootstrapping"
 
 
-def test_a_member_starts_on_its_data(member: MemberFiles) -> None:
+def test_a_member_starts_on_its_data(member: StoreMember) -> None:
     fill(member)
     mark(member, '{"state": "member"}')
     assert prepare(member)[0] == "/usr/bin/etcd"
@@ -64,7 +66,7 @@ def test_a_member_starts_on_its_data(member: MemberFiles) -> None:
 
 
 def test_a_member_found_without_a_marker_is_adopted_and_said_so(
-    member: MemberFiles, caplog: pytest.LogCaptureFixture
+    member: StoreMember, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(member)
     prepare(member)
@@ -73,7 +75,7 @@ def test_a_member_found_without_a_marker_is_adopted_and_said_so(
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "no log"])
-def test_a_member_without_its_data_is_refused(member: MemberFiles, what: str) -> None:
+def test_a_member_without_its_data_is_refused(member: StoreMember, what: str) -> None:
     mark(member, '{"state": "member"}')
     if what == "empty":
         Path(member.data_dir).mkdir()
@@ -85,7 +87,7 @@ def test_a_member_without_its_data_is_refused(member: MemberFiles, what: str) ->
 
 
 @pytest.mark.parametrize("marker", [None, '{"state": "bootstrapping"}', '{"state": "member"}'])
-def test_foreign_files_are_refused(member: MemberFiles, marker: str | None) -> None:
+def test_foreign_files_are_refused(member: StoreMember, marker: str | None) -> None:
     Path(member.data_dir).mkdir()
     (Path(member.data_dir) / "data.sqlite").touch()
     if marker is not None:
@@ -96,20 +98,20 @@ def test_foreign_files_are_refused(member: MemberFiles, marker: str | None) -> N
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"state": "maybe"}', '["member"]', "\x00"])
-def test_a_damaged_marker_is_refused(member: MemberFiles, text: str) -> None:
+def test_a_damaged_marker_is_refused(member: StoreMember, text: str) -> None:
     mark(member, text)
     with pytest.raises(MemberRefused, match="cannot be read"):
         prepare(member)
     assert Path(member.marker_file).read_text() == text
 
 
-def test_a_marker_that_cannot_be_written_is_refused(member: MemberFiles) -> None:
+def test_a_marker_that_cannot_be_written_is_refused(member: StoreMember) -> None:
     shutil.rmtree(Path(member.marker_file).parent)
     with pytest.raises(MemberRefused, match="cannot be written"):
         prepare(member)
 
 
-async def test_a_healthy_majority_turns_the_marker_once(etcd3: EtcdCluster, member: MemberFiles) -> None:
+async def test_a_healthy_majority_turns_the_marker_once(etcd3: EtcdCluster, member: StoreMember) -> None:
     mark(member, '{"state": "bootstrapping"}')
     for changed in (True, False):
         result = await check_health(
@@ -122,7 +124,7 @@ async def test_a_healthy_majority_turns_the_marker_once(etcd3: EtcdCluster, memb
 
 
 async def test_a_member_outside_the_majority_keeps_its_marker(
-    etcd3: EtcdCluster, member: MemberFiles
+    etcd3: EtcdCluster, member: StoreMember
 ) -> None:
     await etcd3.healthy()
     etcd3.members[0].kill()

@@ -9,9 +9,9 @@ import asyncio
 import pytest
 
 from grey.config.model import TlsFiles
-from grey.federation.attempts import MemberFault
 from grey.federation.etcd_store import EtcdFederationStore
 from grey.federation.interface import FederationStoreError
+from grey.link.etcd_fault import MemberFault
 
 LOST = MemberFault("connection lost", carried_out=None)
 NOT_SENT = MemberFault("connection refused", carried_out=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from grey.config.model import TlsFiles
-    from grey.federation.etcd_health import StoreHealth
+    from grey.link.etcd_health import StoreHealth
 
 ETCD = shutil.which("etcd") or "etcd"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import platform
 import resource
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -26,11 +25,11 @@ from grey.serve.errors import CannotListen
 from grey.store.interface import StoreDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from grey.config.model import Federation
-    from grey.config.node import FederationStoreAccess, NodeFile
-    from grey.federation.member_process import MemberFiles
+    from grey.config.node import NodeFile
+    from grey.daemon.etcd_commands import Etcd
 
 _log = logging.getLogger(__name__)
 
@@ -96,58 +95,62 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+_check_option = click.option(
+    "--check-health", is_flag=True, help="Ask how it is, instead of becoming a member."
+)
+_wait_option = click.option(
+    "--wait", "wait_seconds", type=click.FloatRange(min=0), help="Ask for so many seconds."
+)
+
+
+@main.command("engine")
+@_config_option
+@_check_option
+@_wait_option
+def engine_command(path: str, *, check_health: bool, wait_seconds: float | None) -> None:
+    """Become this host's member of the cluster's engine."""
+    from grey.daemon import etcd_commands
+
+    _run_etcd(path, etcd_commands.Engine, check_health=check_health, wait_seconds=wait_seconds or 0.0)
+
+
 @main.command("federation-store")
 @_config_option
-@click.option("--check-health", is_flag=True, help="Ask the members instead of becoming one.")
-@click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), help="Ask for so many seconds.")
+@_check_option
+@_wait_option
 def federation_store_command(path: str, *, check_health: bool, wait_seconds: float | None) -> None:
     """Become this host's member of the federation store."""
-    from grey.federation import member_process
+    from grey.daemon import etcd_commands
 
-    config, federation = _load(path)
-    access = config.federation_store
-    if access is None:
-        _stop(WRONG_FILE, f"{path}: node.federation_store is needed here, but it is absent")
+    _run_etcd(
+        path, etcd_commands.FederationStore, check_health=check_health, wait_seconds=wait_seconds or 0.0
+    )
+
+
+def _run_etcd(
+    path: str, kind: Callable[[NodeFile, Federation], Etcd], *, check_health: bool, wait_seconds: float
+) -> None:
+    from grey.daemon.etcd_commands import Absent
+    from grey.store.etcd_process import MemberRefused, become
+
     try:
+        etcd = kind(*_load(path))
         if check_health:
-            _check_health(federation, access, wait_seconds or 0.0)
-            return
-        member = _member(access)
-        if member is None:
-            _stop(WRONG_FILE, f"{path}: node.federation_store.member is needed here, but it is absent")
-        command = member_process.prepare(member)
-    except member_process.MemberRefused as error:
+            result = asyncio.run(etcd.check(wait_seconds))
+            _print(result)
+            sys.exit(0 if result.healthy else FAILED)
+        command = etcd.command()
+    except Absent as error:
+        _stop(WRONG_FILE, f"{path}: {error}")
+    except MemberRefused as error:
         _stop(REFUSED, str(error))
     try:
-        # etcd before 3.5 starts on arm64 only when it is told that this is meant.
-        meant = {"ETCD_UNSUPPORTED_ARCH": "arm64"} if platform.machine() == "aarch64" else {}
-        os.execve(command[0], command, os.environ | meant)  # noqa: S606 - the paths are those of the checked node's file
+        become(command, os.environ)
     except OSError as error:
         _stop(
             FAILED,
             f"{command[0]}: cannot be started: {error.strerror}. Install etcd there, or correct the path",
         )
-
-
-def _check_health(federation: Federation, access: FederationStoreAccess, wait_seconds: float) -> None:
-    from grey.federation import member_process
-
-    result = asyncio.run(
-        member_process.check_health(
-            federation.name, access.endpoints, access.tls, member=_member(access), wait_seconds=wait_seconds
-        )
-    )
-    _print(result)
-    if not result.healthy:
-        sys.exit(FAILED)
-
-
-def _member(access: FederationStoreAccess) -> MemberFiles | None:
-    from grey.federation.member_process import MemberFiles
-
-    if access.member is None:
-        return None
-    return msgspec.convert(msgspec.to_builtins(access.member), MemberFiles)
 
 
 def _load(path: str) -> tuple[NodeFile, Federation]:

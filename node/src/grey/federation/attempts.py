@@ -10,19 +10,13 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 
+from grey.link.etcd_fault import MemberFault
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
 T = TypeVar("T")
-
-
-class MemberFault(Exception):
-    """A member did not do what was asked. ``carried_out``: False when it surely did not, else None."""
-
-    def __init__(self, message: str, *, carried_out: bool | None) -> None:
-        super().__init__(message)
-        self.carried_out = carried_out
 
 
 class Named(Protocol):

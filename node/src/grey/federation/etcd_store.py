@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from grey.data.keyspace import prefix_end
 from grey.federation.attempts import Attempts
-from grey.federation.etcd_health import StoreHealth, ask_health
-from grey.federation.etcd_member import NEEDS_LEADER, Member, Stubs, own_certificate_fault
-from grey.federation.etcd_rpc import rpc
 from grey.federation.interface import FederationStoreError, Versioned
+from grey.link.etcd import NEEDS_LEADER, Member, Stubs, own_certificate_fault, rpc
+from grey.link.etcd_health import StoreHealth, ask_health
 
 if TYPE_CHECKING:
     from grey.config.model import Endpoint, TlsFiles

@@ -1,85 +1,37 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The federation store's member beside greyd: what may be started on which data, and whether it is well.
-
-The marker file outlives the data folder on purpose. It holds ``{"state": "bootstrapping" | "member"}``:
-with ``member`` the data was once part of a healthy majority, and an empty data folder means that it was
-lost. A member that lost its data must never start as if it were new: it would vote again on what it
-already promised.
-"""
+"""The federation store's member beside greyd: how it is started, and whether it is well."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from grey.federation.etcd_health import MemberHealth, StoreHealth
 from grey.federation.etcd_store import EtcdFederationStore
-from grey.store.durable import replace_file
+from grey.store import etcd_process
+from grey.store.etcd_process import MemberData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from grey.config.model import Endpoint, TlsFiles
-
-_log = logging.getLogger(__name__)
-
-State = Literal["bootstrapping", "member"]
-
-_POLL_SECONDS = 0.5
+    from grey.config.node import StoreMember
+    from grey.store.etcd_process import CheckResult
 
 
-class MemberRefused(Exception):
-    """The member must not be started on what is on disk; the message says why and what to do."""
+def member_data(member: StoreMember) -> MemberData:
+    """Return where the member's data is."""
+    return MemberData(
+        name=member.name,
+        data_dir=member.data_dir,
+        marker_file=member.marker_file,
+        store="the federation store",
+        key="federation_store.member",
+    )
 
 
-class MemberFiles(msgspec.Struct, frozen=True):
-    """The section ``federation_store.member`` of the node's file. Paths are absolute."""
-
-    name: str
-    etcd: str
-    config_file: str
-    data_dir: str
-    marker_file: str
-
-
-class CheckResult(msgspec.Struct, frozen=True):
-    """What ``--check-health`` prints. ``changed``: the marker was turned to ``member`` by this check."""
-
-    healthy: bool
-    changed: bool
-    members: tuple[MemberHealth, ...]
-
-
-class _Marker(msgspec.Struct, frozen=True):
-    state: State
-
-
-def prepare(member: MemberFiles) -> list[str]:
+def prepare(member: StoreMember) -> list[str]:
     """Check the member's data against its marker; return the command line to become. Raises MemberRefused."""
-    state = _read_marker(Path(member.marker_file))
-    data = _inspect(Path(member.data_dir))
-    if data == "foreign":
-        raise MemberRefused(
-            f"{member.data_dir} must be empty or hold an etcd member (member/wal, member/snap), "
-            "but holds other files: check federation_store.member.data_dir in the node's file"
-        )
-    if state == "member" and data == "empty":
-        raise MemberRefused(
-            f"{member.marker_file} says that {member.name} is a member of the federation store, "
-            f"but its data in {member.data_dir} is gone. Put the data back; if it is lost for good, "
-            "replace the member: remove it from the store (etcdctl member remove), "
-            f"delete {member.marker_file}, add it anew"
-        )
-    if state is None and data == "member":
-        _log.warning("adopting the etcd member found in %s: it had no marker file", member.data_dir)
-        write_marker(member, "member")
-    elif state is None:
-        write_marker(member, "bootstrapping")
+    etcd_process.prepare(member_data(member))
     return [member.etcd, "--config-file", member.config_file]
 
 
@@ -88,73 +40,20 @@ async def check_health(
     endpoints: Sequence[Endpoint | str],
     tls: TlsFiles,
     *,
-    member: MemberFiles | None,
+    member: StoreMember | None,
     wait_seconds: float = 0.0,
     timeout_seconds: float = 3.0,
 ) -> CheckResult:
     """Ask all members until a majority is healthy and the local one (if any) is part of it, or time is over.
 
-    Turns the marker of the local member from ``bootstrapping`` to ``member`` then. Never raises
-    FederationStoreError; raises MemberRefused for a marker that cannot be read.
+    Never raises FederationStoreError; raises MemberRefused for a marker that cannot be read or written.
     """
     store = EtcdFederationStore(federation, endpoints, tls, timeout_seconds=timeout_seconds)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_seconds
     try:
-        while True:
-            health = await store.health()
-            done = health.majority and (member is None or takes_part(health, member.name))
-            left = deadline - loop.time()
-            if done or left <= 0:
-                break
-            await asyncio.sleep(min(_POLL_SECONDS, left))
+        return await etcd_process.check_health(
+            store.health,
+            member=None if member is None else member_data(member),
+            wait_seconds=wait_seconds,
+        )
     finally:
         await store.close()
-    changed = False
-    if done and member is not None and _read_marker(Path(member.marker_file)) == "bootstrapping":
-        write_marker(member, "member")
-        changed = True
-    return CheckResult(health.majority, changed, health.members)
-
-
-def takes_part(health: StoreHealth, name: str) -> bool:
-    """Whether the member of this name answers and follows a leader."""
-    return any(each.name == name and each.reachable and each.has_leader for each in health.members)
-
-
-def write_marker(member: MemberFiles, state: State) -> None:
-    """Write the marker durably: it is there completely or not at all, also after a power cut."""
-    path = Path(member.marker_file)
-    try:
-        # The check may run as root, the member reads the file as its own user.
-        replace_file(path, msgspec.json.encode(_Marker(state)), mode=0o644)
-    except OSError as fault:
-        raise MemberRefused(
-            f"{path} cannot be written ({fault}): check its folder's owner, mode and room"
-        ) from fault
-
-
-def _read_marker(path: Path) -> State | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Marker).state
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, OSError) as fault:
-        raise MemberRefused(
-            f'{path} must hold {{"state": "bootstrapping"}} or {{"state": "member"}}, but cannot be '
-            f'read ({fault}): write {{"state": "member"}} into it if this host was '
-            "ever a member, else delete it"
-        ) from fault
-
-
-def _inspect(data_dir: Path) -> Literal["empty", "member", "foreign"]:
-    """Say what a data folder holds. A member without a write-ahead log counts as empty, as etcd sees it."""
-    try:
-        names = {entry.name for entry in data_dir.iterdir()}
-    except FileNotFoundError:
-        return "empty"
-    except OSError as fault:
-        raise MemberRefused(f"{data_dir} cannot be read ({fault}): check its owner and mode") from fault
-    if any((data_dir / "member" / "wal").glob("*.wal")):
-        return "member"
-    return "empty" if names <= {"member", "lost+found"} else "foreign"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 import msgspec
 
 from grey.federation import records
-from grey.federation.attempts import Attempts, MemberFault
+from grey.federation.attempts import Attempts
 from grey.federation.interface import FederationStoreError, MemberReport, RoleRecord, Versioned
+from grey.link.etcd_fault import MemberFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,6 +1,11 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One member of the federation store's etcd: its channel over mutual TLS and what can be asked of it."""
+"""One member of an etcd: its channel, over a unix socket or mutual TLS, and what can be asked of it.
+
+Everything that needs gRPC or etcd's messages takes them from here: gRPC reads its verbosity when it is
+loaded, and by default prints every failed handshake on standard error; what matters of that is part of our
+own errors.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +15,25 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from grey.federation.attempts import MemberFault
-from grey.federation.etcd_rpc import grpc, rpc
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc  # type: ignore[import-untyped]
+from aetcd import rpc  # type: ignore[import-untyped]
+
+from grey.link.etcd_fault import MemberFault
 from grey.link.tls import TlsError, check_time, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from grey.config.model import TlsFiles
+    from grey.link.tls import TlsFiles
+
+__all__ = ["MAX_ANSWER_BYTES", "NEEDS_LEADER", "Member", "Stubs", "grpc", "own_certificate_fault", "rpc"]
 
 T = TypeVar("T")
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The largest answer that is taken; gRPC refuses a larger one before it is read."""
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
@@ -29,21 +43,34 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    ("grpc.max_send_message_length", -1),
 )
 
 NEEDS_LEADER = (("hasleader", "true"),)
 """A member without a leader then says so at once, where it would let the call hang."""
 
-_CONNECT_PREFIX = re.compile(r"^failed to connect to all addresses; last error: [A-Z]+: (ipv[46]:\S+: )?")
+_CONNECT_PREFIX = re.compile(
+    r"^failed to connect to all addresses; last error: [A-Z]+: ((ipv[46]|unix):\S+: )?"
+)
 
 _REFUSED_CODES = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.OUT_OF_RANGE,
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+# Not "database space exceeded": who notices it first says so after the write was carried out.
+_REFUSED_WORDS = frozenset(
+    {
+        "etcdserver: no leader",
+        "etcdserver: too many requests",
+        "etcdserver: corrupt cluster",
+        "raft proposal dropped",
     }
 )
 
@@ -54,6 +81,7 @@ class Stubs:
     def __init__(self, channel: Any) -> None:
         self.channel = channel
         self.kv = rpc.KVStub(channel)
+        self.watch = rpc.WatchStub(channel)
         self.maintenance = rpc.MaintenanceStub(channel)
         self.cluster = rpc.ClusterStub(channel)
 
@@ -61,8 +89,8 @@ class Stubs:
 class Member:
     """The connection to one member. Certificates are read when a channel is made; new files, new channel."""
 
-    def __init__(self, endpoint: str, tls: TlsFiles) -> None:
-        """``endpoint`` is ``host:port``; its certificate must name the host or address."""
+    def __init__(self, endpoint: str, tls: TlsFiles | None) -> None:
+        """``endpoint`` is ``host:port``, which the member's certificate must name, or ``unix:/PATH``."""
         self.endpoint = endpoint
         self._tls = tls
         self._stubs: Stubs | None = None
@@ -95,15 +123,12 @@ class Member:
                     timeout=timeout_seconds,
                 )
             except grpc.aio.AioRpcError as fault:
-                raise MemberFault(_describe(fault, timeout_seconds), carried_out=False) from None
+                raise _named(fault, timeout_seconds, sent=False) from None
         left = deadline - asyncio.get_running_loop().time()
         try:
             return await call(stubs, max(left, 0.001))
         except grpc.aio.AioRpcError as fault:
-            refused = fault.code() in _REFUSED_CODES or fault.details() == "etcdserver: no leader"
-            raise MemberFault(
-                _describe(fault, timeout_seconds), carried_out=False if refused else None
-            ) from None
+            raise _named(fault, timeout_seconds, sent=True) from None
 
     async def close(self) -> None:
         """Close the connection, also those of older certificates."""
@@ -116,6 +141,10 @@ class Member:
 
     def _current(self) -> Stubs:
         """Return the stubs of a channel made from the files as they are now."""
+        if self._tls is None:
+            if self._stubs is None:
+                self._stubs = Stubs(grpc.aio.insecure_channel(self.endpoint, options=_OPTIONS))
+            return self._stubs
         files = (self._tls.ca_file, self._tls.key_file, self._tls.cert_file)
         try:
             signature = [(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(os.stat, files)]
@@ -144,6 +173,13 @@ def own_certificate_fault(tls: TlsFiles, now: float) -> str | None:
     except TlsError as fault:
         return str(fault)
     return None
+
+
+def _named(fault: Any, timeout_seconds: float, *, sent: bool) -> MemberFault:
+    """Say what a failed call means, and whether what it asked for may have been carried out."""
+    said = str(fault.details() or "")
+    refused = not sent or fault.code() in _REFUSED_CODES or said in _REFUSED_WORDS
+    return MemberFault(_describe(fault, timeout_seconds), carried_out=False if refused else None, said=said)
 
 
 def _describe(fault: Any, timeout_seconds: float) -> str:

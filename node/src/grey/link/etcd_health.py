@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the members of the federation store are."""
+"""How the members of an etcd are."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from grey.federation.attempts import MemberFault
-from grey.federation.etcd_rpc import rpc
+from grey.link.etcd import rpc
+from grey.link.etcd_fault import MemberFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from grey.federation.etcd_member import Member, Stubs
+    from grey.link.etcd import Member, Stubs
 
 
 class MemberHealth(msgspec.Struct, frozen=True):
-    """One member of the store. ``name`` is None when no member could say it; ``leader``: it is the leader."""
+    """One member of an etcd. ``name`` is None when no member could say it; ``leader``: it is the leader."""
 
     endpoint: str
     name: str | None

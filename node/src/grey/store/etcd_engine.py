@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The etcd under a cluster's data, as it runs beside greyd: its command line, its folders, its health.
+
+greyd reaches it through a unix socket in a folder that only the service's user may enter. etcd names a socket
+``unix://NAME:NUMBER`` and makes the file ``NAME:NUMBER`` where it was started, so that it is started there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from grey.link.etcd import Member
+from grey.link.etcd_health import ask_health
+from grey.store import etcd_process
+from grey.store.etcd_process import MemberData, MemberRefused
+from grey.store.interface import (
+    MAX_COMPARES_PER_TRANSACTION,
+    MAX_TRANSACTION_BYTES,
+    MAX_WRITES_PER_TRANSACTION,
+)
+
+if TYPE_CHECKING:
+    from grey.config.engine import DataStore, EngineMember
+    from grey.store.etcd_process import CheckResult
+
+MAX_OPERATIONS = max(MAX_COMPARES_PER_TRANSACTION, MAX_WRITES_PER_TRANSACTION)
+
+MAX_REQUEST_BYTES = MAX_TRANSACTION_BYTES + 2 * 1024 * 1024
+"""A full transaction with what each of its operations costs beside key and value."""
+
+KEPT_ENTRIES = 10_000
+"""etcd holds this many transactions and up to 5,000 more in memory; its default is 100,000."""
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How fast the members notice a dead leader, in milliseconds. They are all on one site."""
+
+    heartbeat_milliseconds: int = 100
+    election_milliseconds: int = 1000
+
+
+ON_ONE_SITE = Timing()
+
+
+def prepare(store: DataStore, member: EngineMember, peer_name: str) -> list[str]:
+    """Check the data, make the run folder, go there; return the command line to become.
+
+    ``peer_name`` is the DNS name in the certificates of all members. Raises MemberRefused.
+    """
+    etcd_process.prepare(member_data(member))
+    _enter(Path(member.run_dir))
+    return command_line(store, member, peer_name)
+
+
+def command_line(
+    store: DataStore, member: EngineMember, peer_name: str, *, timing: Timing = ON_ONE_SITE
+) -> list[str]:
+    """Return the command line of the member. It is to be started in its run folder."""
+    endpoint = store.endpoint or ""
+    local = endpoint.startswith("unix:")
+    client = f"unix://{Path(endpoint).name}" if local else f"https://{endpoint}"
+    peer = f"https://{member.peer}"
+    settings: dict[str, object] = {
+        "name": member.name,
+        "data-dir": member.data_dir,
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": ",".join(f"{name}=https://{each}" for name, each in member.members.items()),
+        "initial-cluster-token": member.token,
+        "initial-cluster-state": "new",
+        "peer-cert-file": member.tls.cert_file,
+        "peer-key-file": member.tls.key_file,
+        "peer-trusted-ca-file": member.tls.ca_file,
+        "peer-client-cert-auth": "true",
+        "peer-cert-allowed-hostname": peer_name,
+        "max-txn-ops": MAX_OPERATIONS,
+        "max-request-bytes": MAX_REQUEST_BYTES,
+        "quota-backend-bytes": store.quota_bytes,
+        "heartbeat-interval": timing.heartbeat_milliseconds,
+        "election-timeout": timing.election_milliseconds,
+        "pre-vote": "true",  # a member that was frozen does not depose the leader when it is back
+        "snapshot-count": KEPT_ENTRIES,
+        "auto-compaction-retention": "0",  # greyd compacts: it knows what replicas still need
+        "experimental-initial-corrupt-check": "true",
+        "enable-grpc-gateway": "false",
+        "logger": "zap",
+        "log-level": "warn",
+    }
+    if not local:
+        settings |= {
+            "cert-file": member.tls.cert_file,
+            "key-file": member.tls.key_file,
+            "trusted-ca-file": member.tls.ca_file,
+            "client-cert-auth": "true",
+        }
+    return [member.etcd, *(f"--{name}={value}" for name, value in settings.items())]
+
+
+async def check_health(
+    store: DataStore, *, wait_seconds: float = 0.0, timeout_seconds: float = 3.0
+) -> CheckResult:
+    """Ask the engine at the node's endpoint until it is healthy, or time is over. Raises MemberRefused."""
+    asked = Member(store.endpoint or "", store.tls)
+    try:
+        return await etcd_process.check_health(
+            lambda: ask_health([asked], timeout_seconds),
+            member=None if store.member is None else member_data(store.member),
+            wait_seconds=wait_seconds,
+        )
+    finally:
+        await asked.close()
+
+
+def member_data(member: EngineMember) -> MemberData:
+    """Return where the member's data is."""
+    return MemberData(
+        name=member.name,
+        data_dir=member.data_dir,
+        marker_file=member.marker_file,
+        store="the cluster's engine",
+        key="store.member",
+    )
+
+
+def _enter(run_dir: Path) -> None:
+    """Make the folder of the socket, see that nobody else may enter it, and go there."""
+    os.umask(0o077)
+    try:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = run_dir.stat()
+        if found.st_uid != os.geteuid():
+            raise MemberRefused(
+                f"{run_dir} must belong to the user of this process ({os.geteuid()}), since who enters it "
+                f"may change all data, but belongs to {found.st_uid}: chown or remove it"
+            )
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            run_dir.chmod(0o700)
+        os.chdir(run_dir)
+    except OSError as fault:
+        raise MemberRefused(
+            f"{run_dir} cannot be made ready for the engine's socket ({fault}): check owner and mode"
+        ) from fault

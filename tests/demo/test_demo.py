@@ -81,6 +81,35 @@ def test_again_changes_nothing(demo: Demo) -> None:
     assert (demo.processes(), snapshot(demo.root)) == before
 
 
+def test_the_inventory_plugin_knows_the_live_role(demo: Demo) -> None:
+    """The control plane is believed, not the file, whose roles count for the first start only."""
+    folder = demo.checkout / "live"
+    folder.mkdir()
+    text = (demo.checkout / "inventories" / "local" / "federation.yaml").read_text()
+    swapped = {
+        "role: primary": "role: replica",
+        "us-west1\n      role: replica": "us-west1\n      role: primary",
+    }
+    for old, new in swapped.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "federation.yaml").write_text(text)
+    (folder / "grey.yml").write_text(
+        "plugin: grey.distributed.federation\nhosts: {gcp-west: {gcp-west-1: }}\n"
+    )
+    said = demo.run(".venv/bin/ansible-inventory", "-i", "live/grey.yml", "--list", apart=True)
+    found = json.loads(said.stdout)
+    assert found["role_primary"]["children"] == ["cluster_aws_east"], said.stderr
+    values = found["_meta"]["hostvars"]["gcp-west-1"]
+    assert [values[f"grey_{name}"] for name in ("role", "role_source", "epoch", "online")] == [
+        "replica",
+        "live",
+        1,
+        True,
+    ]
+    shutil.rmtree(folder)
+
+
 def test_check_mode_tells_the_truth_and_changes_nothing(demo: Demo) -> None:
     before = demo.processes(), snapshot(demo.root)
     assert set(re.findall(r"changed=(\d+)", demo.playbook("--check", "--diff").stdout)) == {"0"}

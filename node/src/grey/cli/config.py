@@ -4,15 +4,21 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import json
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 
+from grey.cli.output import output_options
+from grey.cli.teach import Command, Exit, Group, exits
 from grey.config import federation, schema, support
 from grey.config.errors import ConfigError, FormError
 
-WRONG_FILE = 2
+if TYPE_CHECKING:
+    from grey.cli.output import Output
+
+WRONG_FILE = Exit.WRONG
 """The exit code for a file that is wrong."""
 
 UNCHECKED = (
@@ -20,16 +26,30 @@ UNCHECKED = (
 )
 """The last line when the form is wrong: more faults may come."""
 
+_EXITS = exits(c2="the file is wrong; each fault is a line: FILE:LINE: KEY: what")
+_file = click.argument("file", type=click.Path())
 
-@click.group()
+
+@click.group(
+    cls=Group,
+    examples=[
+        ("before every deployment", "grey-ctl config check federation.yaml"),
+        ("with all defaults filled in", "grey-ctl config show federation.yaml -o yaml"),
+    ],
+)
 def config() -> None:
     """Check and show a federation file."""
 
 
-@config.command()
-@click.argument("file")
+@config.command(
+    cls=Command,
+    examples=[("before every deployment", "grey-ctl config check federation.yaml")],
+    exits=_EXITS,
+    then=["Correct the lines that are named; then deploy.yml, which checks the same first."],
+)
+@_file
 def check(file: str) -> None:
-    """Check a federation file: exit 0, or 2 with the faults on standard error.
+    """Check a federation FILE, and say every fault on standard error.
 
     The rules between keys are checked once the form is right; a last line says when they were not.
     """
@@ -47,26 +67,53 @@ def check(file: str) -> None:
     )
 
 
-@config.command()
-@click.argument("file")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Without it, JSON for people.")
-def show(file: str, output: str | None) -> None:
-    """Show a checked federation file with all defaults; exit 2 when it is wrong."""
+@config.command(
+    cls=Command,
+    examples=[
+        ("for people", "grey-ctl config show federation.yaml"),
+        ("who votes", "grey-ctl config show federation.yaml --query 'clusters[?voter].name'"),
+    ],
+    exits=_EXITS,
+    then=["What each key means: docs/reference/federation-file.md."],
+)
+@_file
+@output_options("text")
+def show(file: str, out: Output) -> None:
+    """Show a checked federation FILE with all defaults.
+
+    With -o json or yaml the faults of a wrong file are {"errors": [...]} on standard output.
+    """
     try:
         plain = federation.to_plain(support.load(file))
     except ConfigError as error:
-        if output != "json":
+        if out.form not in {"json", "yaml"} or out.queried:
             _refuse(error)
-        click.echo(msgspec.json.encode({"errors": error.faults}))
+        out.show({"errors": msgspec.to_builtins(error.faults)})
         raise SystemExit(WRONG_FILE) from None
-    encoded = msgspec.json.encode(plain)
-    click.echo(encoded if output == "json" else msgspec.json.format(encoded, indent=2))
+    if out.own:
+        click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2))
+    else:
+        out.show(plain)
 
 
-@config.command(name="schema")
-def show_schema() -> None:
+@config.command(
+    name="schema",
+    cls=Command,
+    examples=[
+        ("for an editor", "grey-ctl config schema > federation.schema.json"),
+        ("what failover takes", "grey-ctl config schema --query 'properties.failover'"),
+    ],
+    exits=exits(),
+    then=["Name it in the first line of the federation file: # yaml-language-server: $schema=..."],
+)
+@output_options("text")
+def show_schema(out: Output) -> None:
     """Print the JSON Schema of the federation file, for editors."""
-    click.echo(schema.text(federation.SCHEMA), nl=False)
+    text = schema.text(federation.SCHEMA)
+    if out.own:
+        click.echo(text, nl=False)
+    else:
+        out.show(json.loads(text))
 
 
 def _refuse(error: ConfigError) -> NoReturn:

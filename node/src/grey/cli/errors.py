@@ -6,14 +6,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grey.cli.teach import Exit
 from grey.client import (
     BadRequest,
+    Compacted,
+    ConditionFailed,
+    Diverged,
     Fenced,
     Forbidden,
     GreyError,
     NotPrimary,
     OutcomeUnknown,
     Overloaded,
+    RateLimited,
     TooStale,
     Unavailable,
 )
@@ -21,12 +26,14 @@ from grey.client import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FAILED = 1
-WRONG = 2
-REFUSED = 3
-NO_ANSWER = 4
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+    from grey.config.errors import ConfigError
+
+FAILED = Exit.FAILED
+WRONG = Exit.WRONG
+REFUSED = Exit.REFUSED
+NO_ANSWER = Exit.NO_ANSWER
+INTERRUPTED = Exit.INTERRUPTED
+BROKEN_PIPE = Exit.BROKEN_PIPE
 
 
 class CliError(Exception):
@@ -45,8 +52,12 @@ def exit_code(error: GreyError) -> int:
             return WRONG
         case NotPrimary() | Fenced() | TooStale() | Forbidden():
             return REFUSED
-        case Unavailable() | OutcomeUnknown() | Overloaded():
+        case Unavailable() | OutcomeUnknown() | Overloaded() | RateLimited():
             return NO_ANSWER
+        case ConditionFailed():
+            return Exit.CONDITION
+        case Compacted() | Diverged():
+            return Exit.POSITION_GONE
         case _:
             return FAILED
 
@@ -59,3 +70,9 @@ def failure(error: GreyError) -> CliError:
         hint = f"read with --cluster {where}, or allow more with --max-staleness"
         return CliError(error.message, hint, code=REFUSED)
     return CliError(str(error), code=exit_code(error))
+
+
+def wrong_file(error: ConfigError) -> CliError:
+    """Return a wrong file in the words of the command line: every fault is a line."""
+    first, *more = [str(fault) for fault in error.faults]
+    return CliError(first, code=WRONG, more=more)

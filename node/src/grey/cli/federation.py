@@ -5,59 +5,71 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from grey.cli import status as status_table
 from grey.cli import verify as canary
-from grey.cli.context import Duration, Target, find, target_options
 from grey.cli.errors import FAILED, NO_ANSWER, CliError, failure
-from grey.cli.output import chosen, output_options
+from grey.cli.output import output_options
 from grey.cli.table import Column, Signs, below, draw
-from grey.cli.terminal import Screen
+from grey.cli.target import Duration, target_options
+from grey.cli.teach import Command, Exit, Group, exits
 from grey.client import Unavailable
 from grey.client.control import StatusReport, control_endpoints, federation_status
 from grey.link.tls import client_context
 
+if TYPE_CHECKING:
+    from grey.cli.output import Output
+    from grey.cli.target import Target, Where
 
-@click.group()
+
+@click.group(
+    cls=Group,
+    examples=[
+        ("how it is", "grey-ctl federation status"),
+        ("whether a write reaches every cluster", "grey-ctl federation verify"),
+    ],
+)
 def federation() -> None:
     """Look at the federation as a whole."""
 
 
-@federation.command()
+@federation.command(
+    cls=Command,
+    examples=[
+        ("the table", "grey-ctl federation status --federation global-grey"),
+        ("who is offline", "grey-ctl federation status --query 'clusters[?!online].name'"),
+        ("for a script", "grey-ctl federation status -o json"),
+    ],
+    exits=exits(
+        Exit.WRONG,
+        c1="no cluster is the primary (the table is still printed)",
+        c4="no control plane answered",
+    ),
+    then=[
+        "A cluster is offline: run grey-ctl doctor on its host.",
+        "A lag grows: look at greyd's log there.",
+    ],
+)
+@click.option("--timeout", type=Duration(), default=2.0, help="How long one control plane may take (2s).")
 @target_options
 @output_options("table")
-@click.option("--no-color", is_flag=True, help="Print no colours, also on a terminal.")
-@click.option("--timeout", type=Duration(), default=2.0, help="How long one control plane may take (2s).")
-def status(
-    config: str | None,
-    federation: str | None,
-    output: str | None,
-    query: str | None,
-    no_color: bool,
-    timeout: float,
-) -> None:
+def status(where: Where, out: Output, timeout: float) -> None:
     """Show every cluster: its role, its lag, its throughput.
 
     Asks the clusters that vote one after the other, then the control plane's shared endpoint.
-    Exit code 1 when no cluster is the primary, 4 when nobody answers.
-
-    \b
-    Examples:
-      grey-ctl federation status --federation global-grey
-      grey-ctl federation status -o json --query 'clusters[?!online].name'
     """
-    wanted = chosen(output, query)
-    target = find(config, federation)
+    target = where.find()
     report = asyncio.run(_status(target, timeout))
-    if wanted is not None:
-        wanted.show(report.plain)
-    else:
-        screen = Screen.standard(colour=not no_color)
+    if out.own:
+        screen = out.screen
         lines = status_table.lines(report.status, screen.signs, screen.width)
         screen.print(lines, status_table.styles(screen.signs))
+    else:
+        out.show(report.plain)
     for cluster in report.status.clusters:
         if cluster.problem:
             click.echo(f"grey-ctl: {cluster.name}: {cluster.problem}", err=True)
@@ -78,37 +90,27 @@ def status(
         )
 
 
-@federation.command()
-@target_options
-@output_options("table")
-@click.option("--no-color", is_flag=True, help="Print no colours, also on a terminal.")
+@federation.command(
+    cls=Command,
+    examples=[
+        ("after every change", "grey-ctl federation verify --federation global-grey"),
+        ("how long each cluster took", "grey-ctl federation verify --wait 5s -o json"),
+    ],
+    exits=exits(Exit.WRONG, Exit.REFUSED, Exit.NO_ANSWER, c1="a cluster did not show it in time"),
+    then=["A cluster is missing: grey-ctl federation status, then grey-ctl doctor on its host."],
+)
 @click.option(
     "--wait", type=Duration(), default=30.0, help="How long it may take until every cluster shows it (30s)."
 )
-def verify(
-    config: str | None,
-    federation: str | None,
-    output: str | None,
-    query: str | None,
-    no_color: bool,
-    wait: float,
-) -> None:
-    """Write a canary through the primary, read it on every other cluster, remove it.
-
-    Exit code 1 when a cluster did not show it in time.
-
-    \b
-    Examples:
-      grey-ctl federation verify --federation global-grey
-      grey-ctl federation verify --wait 5s -o json
-    """
-    wanted = chosen(output, query)
-    outcome = asyncio.run(_verify(find(config, federation), wait))
-    if wanted is not None:
-        wanted.show(msgspec.to_builtins(outcome.report))
+@target_options
+@output_options("table")
+def verify(where: Where, out: Output, wait: float) -> None:
+    """Write a canary through the primary, read it on every other cluster, remove it."""
+    outcome = asyncio.run(_verify(where.find(), wait))
+    if out.own:
+        out.screen.print(_verify_lines(outcome.report, out.screen.signs, out.screen.width))
     else:
-        screen = Screen.standard(colour=not no_color)
-        screen.print(_verify_lines(outcome.report, screen.signs, screen.width))
+        out.show(msgspec.to_builtins(outcome.report))
     if outcome.left_behind is not None:
         key, why = outcome.left_behind
         click.echo(

@@ -4,147 +4,162 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import sys
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from grey.cli.context import Duration, Target, find, target_options
-from grey.cli.errors import FAILED, WRONG, CliError, failure
-from grey.cli.output import chosen, output_options
-from grey.client import Consistency, GreyError
-from grey.client.keys import from_text, to_text
+from grey.cli import complete
+from grey.cli.errors import FAILED, WRONG, CliError
+from grey.cli.keytext import expiry_fields, item_fields, key_fields, value_fields
+from grey.cli.kv_batch import batch
+from grey.cli.kv_call import Call, call_options
+from grey.cli.kv_watch import watch
+from grey.cli.output import output_options
+from grey.cli.target import Duration
+from grey.cli.teach import Command, Exit, Group, exits
+from grey.client import Consistency, Missing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from grey.cli.output import Output
+    from grey.client import AsyncClient
 
-    from grey.client import AsyncClient, Item
+_WRITE_EXITS = exits(Exit.FAILED, Exit.WRONG, Exit.REFUSED, Exit.NO_ANSWER, Exit.CONDITION)
+_READ_EXITS = (Exit.WRONG, Exit.REFUSED, Exit.NO_ANSWER)
 
-F = TypeVar("F", bound="Callable[..., Any]")
-T = TypeVar("T")
-
-
-def _call_options(command: F) -> F:
-    for option in (
-        click.option(
-            "--key-encoding",
-            type=click.Choice(["utf8", "percent"]),
-            default="utf8",
-            help="percent: % and all but printable ASCII stand as %XX, so that any key can be written.",
-        ),
-        click.option(
-            "--timeout", type=Duration(), default=15.0, help="How long the whole command may take (15s)."
-        ),
-    ):
-        command = option(command)
-    return target_options(command)
-
-
+_key = click.argument("key", shell_complete=complete.keys)
+_cluster = click.option(
+    "--cluster", metavar="NAME", shell_complete=complete.clusters, help="Ask this cluster alone."
+)
 _request_id = click.option(
     "--request-id",
     metavar="ID",
     help="Repeat a write whose outcome is unknown: give the id that was printed.",
 )
+_if_position = click.option(
+    "--if-position",
+    metavar="POSITION",
+    help="Only if the key is still at this position (kv get -o json).",
+)
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    sections={"One key": ["put", "get", "delete"], "Many keys": ["list", "batch", "watch"]},
+    examples=[
+        ("write, read on another cluster, remove", "grey-ctl kv put user:123 Ada"),
+        ("", "grey-ctl kv get user:123 --cluster gcp-west"),
+        ("", "grey-ctl kv delete user:123"),
+    ],
+)
 def kv() -> None:
-    """Read and write keys."""
+    """Read, write and watch keys."""
 
 
-@kv.command()
-@click.argument("key")
+@kv.command(
+    cls=Command,
+    examples=[
+        ("a text", 'grey-ctl kv put user:123 \'{"name": "Ada"}\''),
+        ("a file", "grey-ctl kv put backup/today --file dump.bin"),
+        (
+            "take a lock for half a minute; exit code 5: somebody has it",
+            "grey-ctl kv put lock:job $HOSTNAME --if-absent --ttl 30s",
+        ),
+        (
+            "change what was read, unless it changed meanwhile",
+            "grey-ctl kv put user:123 Grace --if-position 1.42",
+        ),
+    ],
+    exits=_WRITE_EXITS,
+    then=[
+        "After exit code 4 repeat it with the --request-id that was printed: it happens once.",
+        "See that it reached the others: grey-ctl kv get KEY --cluster NAME.",
+    ],
+)
+@_key
 @click.argument("value", required=False)
 @click.option("--file", type=click.File("rb"), help="Read the value from a file; - is standard input.")
+@click.option("--ttl", type=Duration(), help="Delete the key after this time, 1s or more.")
+@click.option("--if-absent", is_flag=True, help="Only if the key does not exist.")
+@_if_position
 @_request_id
-@_call_options
+@call_options()
 @output_options("text")
 def put(
     key: str,
     value: str | None,
     file: IO[bytes] | None,
+    *,
+    ttl: float | None,
+    if_absent: bool,
+    if_position: str | None,
     request_id: str | None,
-    key_encoding: str,
-    timeout: float,
-    config: str | None,
-    federation: str | None,
-    output: str | None,
-    query: str | None,
+    call: Call,
+    out: Output,
 ) -> None:
-    """Set KEY to VALUE, at the primary. A VALUE of - is read from standard input.
-
-    \b
-    Examples:
-      grey-ctl kv put user:123 '{"name": "Ada"}'
-      grey-ctl kv put backup/today --file dump.bin
-    """
-    wanted = chosen(output, query)
-    stored, data = _key(key, key_encoding), _value(value, file)
-    done = _run(
-        find(config, federation), timeout, lambda client: client.put(stored, data, request_id=request_id)
+    """Set KEY to VALUE, at the primary. A VALUE of - is read from standard input."""
+    stored, data = call.key(key), _value(value, file)
+    done = call.run(
+        lambda client: client.put(
+            stored, data, ttl=ttl, if_absent=if_absent, if_position=if_position, request_id=request_id
+        )
     )
-    if wanted is not None:
-        wanted.show({**_key_fields(stored), "position": str(done.position), "stamp": done.stamp})
+    if out.own:
+        click.echo(f"stored {call.shown(stored)} at {done.position}")
     else:
-        click.echo(f"stored {_shown(stored, key_encoding)} at {done.position}")
+        out.show({**key_fields(stored), "position": str(done.position), "stamp": done.stamp})
 
 
-@kv.command()
-@click.argument("key")
+@kv.command(
+    cls=Command,
+    examples=[
+        ("every write acknowledged before is seen", "grey-ctl kv get user:123 --consistency strong"),
+        (
+            "as one cluster has it, with position and lag",
+            "grey-ctl kv get user:123 --cluster gcp-west -o json",
+        ),
+        ("byte for byte into a file", "grey-ctl kv get backup/today > dump.bin"),
+    ],
+    exits=exits(*_READ_EXITS, c1="the key does not exist, or the read failed"),
+    then=["A replica may lag behind: --consistency strong asks the primary."],
+)
+@_key
 @click.option(
     "--consistency", type=click.Choice(["eventual", "bounded", "strong"]), help="How fresh (eventual)."
 )
 @click.option("--max-staleness", type=Duration(), help="How old a bounded read may be, for example 5s.")
-@click.option("--cluster", metavar="NAME", help="Ask this cluster alone.")
-@_call_options
+@_cluster
+@call_options()
 @output_options("text")
 def get(
     key: str,
     consistency: str | None,
     max_staleness: float | None,
     cluster: str | None,
-    key_encoding: str,
-    timeout: float,
-    config: str | None,
-    federation: str | None,
-    output: str | None,
-    query: str | None,
+    call: Call,
+    out: Output,
 ) -> None:
-    """Print the value of KEY as it is. Exit code 1 when the key does not exist.
-
-    \b
-    Examples:
-      grey-ctl kv get user:123 --consistency strong
-      grey-ctl kv get user:123 --cluster gcp-west -o json
-      grey-ctl kv get backup/today > dump.bin
-    """
-    wanted = chosen(output, query)
-    stored, level = _key(key, key_encoding), _consistency(consistency, max_staleness)
-    found = _run(
-        find(config, federation),
-        timeout,
-        lambda client: client.get(stored, consistency=level, cluster=cluster),
-    )
-    if found is None:
+    """Print the value of KEY as it is."""
+    stored, level = call.key(key), _consistency(consistency, max_staleness)
+    found = call.run(lambda client: client.look(stored, consistency=level, cluster=cluster))
+    if isinstance(found, Missing):
+        late = found.lag_seconds is not None
         raise CliError(
-            f"the key {_shown(stored, key_encoding)} does not exist",
-            "" if level == Consistency.STRONG else "if a replica answered, --consistency strong may find it",
+            f"the key {call.shown(stored)} does not exist",
+            f"{found.cluster} is a replica, --consistency strong asks the primary" if late else "",
             code=FAILED,
         )
-    if wanted is not None:
-        wanted.show(
-            {
-                **_key_fields(stored),
-                **_value_fields(found.value),
-                "position": str(found.position),
-                "stamp": found.stamp,
-                "origin": found.origin,
-                "cluster": found.cluster,
-                "lag_seconds": found.lag_seconds,
-            }
-        )
+    if not out.own:
+        fields: dict[str, Any] = {
+            **key_fields(stored),
+            **value_fields(found.value),
+            "position": str(found.position),
+            "stamp": found.stamp,
+            "origin": found.origin,
+            "cluster": found.cluster,
+            "lag_seconds": found.lag_seconds,
+        }
+        out.show(fields | expiry_fields(found.expires))
         return
     sys.stdout.buffer.write(found.value)
     if sys.stdout.isatty() and not found.value.endswith(b"\n"):
@@ -152,118 +167,95 @@ def get(
     sys.stdout.buffer.flush()
 
 
-@kv.command()
-@click.argument("key")
+@kv.command(
+    cls=Command,
+    examples=[
+        ("whatever it is", "grey-ctl kv delete user:123"),
+        ("only what was read", "grey-ctl kv delete user:123 --if-position 1.42"),
+    ],
+    exits=_WRITE_EXITS,
+    then=["After exit code 4 repeat it with the --request-id that was printed."],
+)
+@_key
+@_if_position
 @_request_id
-@_call_options
+@call_options()
 @output_options("text")
-def delete(
-    key: str,
-    request_id: str | None,
-    key_encoding: str,
-    timeout: float,
-    config: str | None,
-    federation: str | None,
-    output: str | None,
-    query: str | None,
-) -> None:
-    """Remove KEY. It is no fault when it does not exist.
-
-    \b
-    Example:
-      grey-ctl kv delete user:123
-    """
-    wanted = chosen(output, query)
-    stored = _key(key, key_encoding)
-    done = _run(
-        find(config, federation), timeout, lambda client: client.delete(stored, request_id=request_id)
-    )
-    if wanted is not None:
+def delete(key: str, *, if_position: str | None, request_id: str | None, call: Call, out: Output) -> None:
+    """Remove KEY. It is no fault when it does not exist."""
+    stored = call.key(key)
+    done = call.run(lambda client: client.delete(stored, if_position=if_position, request_id=request_id))
+    if not out.own:
         position = None if done.position is None else str(done.position)
-        wanted.show(
-            {**_key_fields(stored), "existed": done.existed, "position": position, "stamp": done.stamp}
-        )
+        out.show({**key_fields(stored), "existed": done.existed, "position": position, "stamp": done.stamp})
     elif done.existed:
-        click.echo(f"deleted {_shown(stored, key_encoding)} at {done.position}")
+        click.echo(f"deleted {call.shown(stored)} at {done.position}")
     else:
-        click.echo(f"{_shown(stored, key_encoding)} did not exist")
+        click.echo(f"{call.shown(stored)} did not exist")
 
 
-@kv.command(name="list")
-@click.option("--prefix", default="", help="Only keys that begin so.")
+@kv.command(
+    name="list",
+    cls=Command,
+    examples=[
+        ("the keys, one per line", "grey-ctl kv list --prefix user:"),
+        (
+            "the first twenty, in a form that any key survives",
+            "grey-ctl kv list --key-encoding percent --limit 20",
+        ),
+        (
+            "all with their values, as one cluster has them",
+            "grey-ctl kv list --all --cluster gcp-west -o json",
+        ),
+        ("how many there are", "grey-ctl kv list -o json --query 'length(@)'"),
+    ],
+    exits=exits(Exit.FAILED, *_READ_EXITS, Exit.POSITION_GONE),
+    then=["See what changes from now on: grey-ctl kv watch."],
+)
+@click.option("--prefix", default="", shell_complete=complete.keys, help="Only keys that begin so.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
-@click.option("--cluster", metavar="NAME", help="Ask this cluster alone.")
-@_call_options
+@click.option("--all", "everything", is_flag=True, help="All keys, page by page: so it is without --limit.")
+@_cluster
+@call_options("How long one page of up to 1,000 keys may take (15s).")
 @output_options("text")
 def list_keys(
     prefix: str,
     limit: int | None,
+    *,
+    everything: bool,
     cluster: str | None,
-    key_encoding: str,
-    timeout: float,
-    config: str | None,
-    federation: str | None,
-    output: str | None,
-    query: str | None,
+    call: Call,
+    out: Output,
 ) -> None:
-    """Print the keys, one per line, in the order of their bytes; -o json shows the values too.
+    """Print the keys, in the order of their bytes; -o shows the values too.
 
-    A key with a % or with what cannot be printed here is shown with %XX, as
-    --key-encoding percent shows and takes it.
-
-    \b
-    Examples:
-      grey-ctl kv list --prefix user:
-      grey-ctl kv list --key-encoding percent --limit 20
+    All pages show one state, that of the first, however long it takes. A key with a % or with what cannot
+    be printed here is shown with %XX, as --key-encoding percent shows and takes it.
     """
-    wanted = chosen(output, query)
-    start = _key(prefix, key_encoding)
+    if everything and limit is not None:
+        raise CliError("--all and --limit exclude each other", "give one of them", code=WRONG)
+    start = call.key(prefix)
+    listing = out.listing()
 
-    async def collect(client: AsyncClient) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        size = min(limit or 1000, 1000)
+    async def walk(client: AsyncClient) -> None:
         count = 0
-        async for item in client.list(start, values=wanted is not None, page_size=size, cluster=cluster):
-            if wanted is None:
-                click.echo(_shown(item.key, key_encoding))
+        size = min(limit or 1000, 1000)
+        async for item in client.list(start, values=not out.own, page_size=size, cluster=cluster):
+            if out.own:
+                click.echo(call.shown(item.key))
             else:
-                found.append(_item_fields(item))
+                listing.add(item_fields(item))
             count += 1
             if count == limit:
                 break
-        return found
 
-    found = _run(find(config, federation), timeout, collect)
-    if wanted is not None:
-        wanted.show(found)
-
-
-def _run(target: Target, timeout_seconds: float, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
-    async def call() -> T:
-        async with target.client(timeout_seconds) as client:
-            return await work(client)
-
-    try:
-        return asyncio.run(call())
-    except GreyError as error:
-        raise failure(error) from None
+    call.run(walk)
+    if not out.own:
+        listing.end()
 
 
-def _key(text: str, encoding: str) -> bytes:
-    if encoding == "utf8":
-        # Bytes that are not UTF-8 come from the shell as surrogates; they are refused with a hint.
-        try:
-            return text.encode()
-        except UnicodeEncodeError:
-            raise CliError(
-                "the key is not UTF-8", "write it with %XX and --key-encoding percent", code=WRONG
-            ) from None
-    try:
-        return from_text(text)
-    except ValueError as error:
-        raise CliError(
-            str(error), "give the key without --key-encoding percent, or escape it", code=WRONG
-        ) from None
+kv.add_command(batch)
+kv.add_command(watch)
 
 
 def _value(value: str | None, file: IO[bytes] | None) -> bytes:
@@ -291,37 +283,3 @@ def _consistency(mode: str | None, max_staleness: float | None) -> Consistency:
             code=WRONG,
         )
     return Consistency.STRONG if mode == "strong" else Consistency.EVENTUAL
-
-
-def _text(data: bytes) -> str | None:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _is_plain(key: bytes) -> bool:
-    """Say whether a key can be printed as it is; with a % it would look like the percent form."""
-    try:
-        text = key.decode()
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeError:
-        return False
-    return text.isprintable() and "%" not in text
-
-
-def _shown(key: bytes, encoding: str) -> str:
-    return key.decode() if encoding == "utf8" and _is_plain(key) else to_text(key)
-
-
-def _key_fields(key: bytes) -> dict[str, str | None]:
-    return {"key": to_text(key), "key_text": _text(key)}
-
-
-def _value_fields(value: bytes) -> dict[str, str | None]:
-    return {"value_base64": base64.b64encode(value).decode(), "value_text": _text(value)}
-
-
-def _item_fields(item: Item) -> dict[str, Any]:
-    fields = {**_key_fields(item.key), "position": str(item.position), "stamp": item.stamp}
-    return fields if item.value is None else {**fields, **_value_fields(item.value)}

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import grey
+from grey.cli.completion import completion
 from grey.cli.config import config
-from grey.cli.context import target_options
+from grey.cli.contexts import context
+from grey.cli.doctor import doctor
 from grey.cli.errors import BROKEN_PIPE, FAILED, INTERRUPTED, CliError
 from grey.cli.federation import federation
 from grey.cli.kv import kv
+from grey.cli.output import color_options
+from grey.cli.target import named_options
+from grey.cli.teach import EXITS, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 DEBUG = "GREY_CTL_DEBUG"
 
 
-class GreyCtl(click.Group):
+class GreyCtl(Group):
     """A group whose failures are one line each, and never a traceback."""
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
@@ -44,32 +49,36 @@ class ReaderGone(Exception):
     """Nobody reads standard output any more."""
 
 
-@click.group(cls=GreyCtl)
+@click.group(
+    cls=GreyCtl,
+    sections={
+        "Look after it": ["federation", "doctor"],
+        "Keys and values": ["kv"],
+        "Files of this machine": ["config", "context", "completion"],
+    },
+    examples=[
+        ("before a deployment", "grey-ctl config check federation.yaml"),
+        ("how it is", "grey-ctl federation status --federation global-grey"),
+        ("read a key at the primary", "grey-ctl kv get user:123 --consistency strong"),
+        ("on a host: what is wrong here", "grey-ctl doctor"),
+    ],
+    exits=EXITS,
+    then=["grey-ctl COMMAND --help says more, with examples."],
+)
 @click.version_option(grey.__version__, prog_name="grey-ctl", message="%(prog)s %(version)s")
-@target_options
+@named_options
+@color_options
 @click.pass_context
-def cli(ctx: click.Context, /, **target: str | None) -> None:
+def cli(ctx: click.Context, /, *, no_color: bool, **given: str | None) -> None:
     """Look after a Grey federation.
 
-    Which federation: --config FILE (here or after the command), else
-    $GREY_CTL_CONFIG, else ~/.config/grey/ctl.yaml.
-
-    \b
-    Examples:
-      grey-ctl config check federation.yaml
-      grey-ctl federation status --federation global-grey
-      grey-ctl kv get user:123 --consistency strong
-
-    \b
-    Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 refused by the
-    federation, 4 nobody answered in time.
+    The options here may stand before or after the command.
     """
-    ctx.obj = target
+    ctx.obj = {**given, "color": "never" if no_color else given["color"]}
 
 
-cli.add_command(config)
-cli.add_command(federation)
-cli.add_command(kv)
+for command in (federation, doctor, kv, config, context, completion):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What commands print: JSON through a query, text, tables that fit the terminal."""
+"""What commands print: JSON, YAML or a table through a query; else the command's own text or table."""
 
 from __future__ import annotations
 
 import codecs
+import functools
+import io
 import json
 import re
 import sys
@@ -15,11 +17,16 @@ import jmespath  # type: ignore[import-untyped]
 from jmespath.exceptions import JMESPathError, ParseError  # type: ignore[import-untyped]
 
 from grey.cli.errors import WRONG, CliError
+from grey.cli.teach import Titled
+from grey.cli.terminal import COLOURS, Colour, Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+_SECTION = "How to print"
+_FORMS = ("json", "yaml", "table")
 
 
 class Query:
@@ -44,14 +51,14 @@ class Query:
     def __bool__(self) -> bool:
         return self._compiled is not None
 
-    def show(self, document: Any) -> None:
-        """Print what the query finds in a document, as JSON."""
-        if self._compiled is not None:
-            try:
-                document = self._compiled.search(document)
-            except JMESPathError as error:
-                raise self._wrong(error) from None
-        click.echo(_json(document))
+    def find(self, document: Any) -> Any:
+        """Return the part of a document that is wanted. Raises CliError (exit 2)."""
+        if self._compiled is None:
+            return document
+        try:
+            return self._compiled.search(document)
+        except JMESPathError as error:
+            raise self._wrong(error) from None
 
     def _wrong(self, error: JMESPathError) -> CliError:
         return CliError(
@@ -61,35 +68,196 @@ class Query:
         )
 
 
-def _json(document: Any) -> str:
-    """Return JSON: all text as it is on a UTF-8 stream, but for controls and what UTF-8 cannot hold."""
-    if codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8":
-        return json.dumps(document, indent=2)
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    return re.sub(r"[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+class Output:
+    """How a command was told to print. ``form`` is text, json, yaml or table."""
+
+    def __init__(self, form: str, query: Query, colour: Colour, *, own: bool) -> None:
+        """``own``: the command's own text or table is wanted, not its data."""
+        self.form = form
+        self.own = own
+        self._query = query
+        self._colour = colour
+
+    @property
+    def queried(self) -> bool:
+        """Whether a part of the data was asked for."""
+        return bool(self._query)
+
+    @functools.cached_property
+    def screen(self) -> Screen:
+        """Standard output for people."""
+        return Screen.standard(self._colour)
+
+    def show(self, document: Any) -> None:
+        """Print data, or what the query finds in it."""
+        document = self._query.find(document)
+        if self.form == "yaml":
+            click.echo(_yaml(document), nl=False)
+        elif self.form == "table":
+            headings, rows = tabulated(document)
+            self.screen.table(headings, rows)
+        else:
+            click.echo(_json(document, indent=2))
+
+    def event(self, document: Any) -> None:
+        """Print one of many documents at once: a line of JSON, or a YAML document."""
+        document = self._query.find(document)
+        click.echo(f"---\n{_yaml(document)}" if self.form == "yaml" else f"{_json(document)}\n", nl=False)
+        sys.stdout.flush()
+
+    def listing(self) -> Listing:
+        """Return what prints the items of a list as they come."""
+        return Listing(self, streamed=not self._query and self.form in {"json", "yaml"})
 
 
-def output_options(default: str) -> Callable[[F], F]:
-    """Add ``-o`` (``default`` or json) and ``--query`` to a command; see ``chosen``."""
+class Listing:
+    """A list that is printed item by item where that is possible; its end must be told."""
+
+    def __init__(self, output: Output, *, streamed: bool) -> None:
+        self._output = output
+        self._streamed = streamed
+        self._items: list[Any] = []
+        self._count = 0
+
+    def add(self, item: Any) -> None:
+        """Print an item, or keep it for the end."""
+        if not self._streamed:
+            self._items.append(item)
+        elif self._output.form == "yaml":
+            click.echo(_yaml([item]), nl=False)
+        else:
+            text = _json([item], indent=2).removeprefix("[").removesuffix("\n]")
+            click.echo(f"{',' if self._count else '['}{text}", nl=False)
+        self._count += 1
+
+    def end(self) -> None:
+        """Print what is still to print."""
+        if not self._streamed or not self._count:
+            self._output.show(self._items)
+        elif self._output.form == "json":
+            click.echo("\n]")
+
+
+def output_options(own: str, forms: Sequence[str] = _FORMS) -> Callable[[F], F]:
+    """Add ``-o``, ``--query`` and the colours to a command, which gets them as ``out`` (Output).
+
+    ``own`` names the form without ``-o``: ``text``, or ``table`` where the command draws one itself.
+    """
+    choices = list(dict.fromkeys([own, *forms]))
 
     def add(command: F) -> F:
-        for option in (
-            click.option("--query", metavar="JMESPATH", help="Print this part of the JSON output."),
+        @functools.wraps(command)
+        def run(
+            *args: Any,
+            output: str | None,
+            query: str | None,
+            color: Colour | None,
+            no_color: bool,
+            **more: Any,
+        ) -> Any:
+            return command(*args, out=_chosen(own, output, query, color, no_color=no_color), **more)
+
+        options = (
             click.option(
                 "-o",
                 "--output",
-                type=click.Choice([default, "json"]),
-                help=f"How to print; {default} without this option and without --query.",
+                cls=Titled,
+                section=_SECTION,
+                type=click.Choice(choices),
+                help=f"The form; {own} without this option.",
             ),
-        ):
-            command = option(command)
-        return command
+            click.option(
+                "--query",
+                cls=Titled,
+                section=_SECTION,
+                metavar="JMESPATH",
+                help="Print this part of the data (jmespath.org); JSON without -o.",
+            ),
+        )
+        decorated: Any = color_options(run)
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]
 
     return add
 
 
-def chosen(output: str | None, query: str | None) -> Query | None:
-    """Return the query when the output is to be JSON, None for text or a table. Raises CliError (exit 2)."""
-    if query is not None and output not in {None, "json"}:
-        raise CliError("--query works on JSON", f"leave out -o {output}", code=WRONG)
-    return Query(query) if output == "json" or query is not None else None
+def color_options(command: F) -> F:
+    """Add ``--color`` and ``--no-color`` to a command, as they are."""
+    for option in (
+        click.option(
+            "--no-color", cls=Titled, section=_SECTION, is_flag=True, help="The same as --color never."
+        ),
+        click.option(
+            "--color",
+            cls=Titled,
+            section=_SECTION,
+            type=click.Choice(COLOURS),
+            help="auto: on a terminal, unless NO_COLOR is set.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def tabulated(document: Any) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows for any data: a row for each item of a list, or for each key."""
+    if isinstance(document, dict):
+        return ["key", "value"], [[key, _cell(value)] for key, value in document.items()]
+    items = document if isinstance(document, list) else [document]
+    if not items or not all(isinstance(item, dict) for item in items):
+        return ["value"], [[_cell(item)] for item in items]
+    headings = list(dict.fromkeys(key for item in items for key in item))
+    return headings, [[_cell(item.get(key)) for key in headings] for item in items]
+
+
+def _chosen(
+    own: str, output: str | None, query: str | None, color: Colour | None, *, no_color: bool
+) -> Output:
+    if query is not None and output == "text":
+        raise CliError("--query works on data", "leave out -o text", code=WRONG)
+    if no_color and color not in {None, "never"}:
+        raise CliError(f"--no-color and --color {color} exclude each other", "give one of them", code=WRONG)
+    above: Mapping[str, Any] = click.get_current_context().find_object(dict) or {}
+    colour: Colour = "never" if no_color else color or above.get("color") or "auto"
+    form = output or (own if query is None else "json")
+    return Output(form, Query(query), colour, own=form == own and query is None)
+
+
+def _json(document: Any, *, indent: int | None = None) -> str:
+    """Return JSON: all text as it is on a UTF-8 stream, but for controls and what UTF-8 cannot hold."""
+    if not _is_utf8():
+        return json.dumps(document, indent=indent)
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _yaml(document: Any) -> str:
+    # Imported here: most calls want no YAML, and completion is waited for at every key stroke.
+    from ruamel.yaml import YAML
+
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.allow_unicode = _is_utf8()
+    writer.width = 4096
+    out = io.StringIO()
+    writer.dump(document, out)
+    return out.getvalue().removesuffix("...\n")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        # A control character in a value must not move the cursor of who looks at it.
+        return "".join(char if char.isprintable() else _escaped(char) for char in value)
+    return _json(value)
+
+
+def _escaped(char: str) -> str:
+    return json.dumps(char)[1:-1] if ord(char) < 0x20 else f"\\u{ord(char):04x}"
+
+
+def _is_utf8() -> bool:
+    return codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"

@@ -52,6 +52,7 @@ async def test_a_restarted_primary_keeps_what_an_absent_replica_needs(tmp_path: 
             "primary", promotable=PROMOTABLE, streams=source.confirmed(), reported=members.reported()
         ),
         keep_revisions=20,
+        keep_seconds=0,
     )
     assert await housekeeping.compact() is None  # before the reports were read
     await members.step()

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    def __init__(self, store: Store, *, keep_revisions: int = 20, keep_at_most: int = 100) -> None:
+    def __init__(
+        self, store: Store, *, keep_revisions: int = 20, keep_at_most: int = 100, keep_seconds: float = 0
+    ) -> None:
         self.store = store
         self.time = FakeTime(1000.0)
         self.confirmed: Position | None = None
@@ -29,6 +31,7 @@ class Bench:
             confirmed=lambda: self.confirmed,
             keep_revisions=keep_revisions,
             keep_at_most=keep_at_most,
+            keep_seconds=keep_seconds,
             request_ttl_seconds=600,
             monotonic=self.time,
         )

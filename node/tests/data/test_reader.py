@@ -10,6 +10,7 @@ from grey.data import keyspace
 from grey.data.reader import Listing, Reader
 from grey.record import Envelope, Position, Stamp
 from grey.record.envelope import encode
+from grey.record.position import ORIGIN
 from grey.store.interface import StoreDamaged, Write
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ async def fill(store: Store, values: dict[bytes, bytes | None]) -> None:
 async def pages(reader: Reader, prefix: bytes, limit: int) -> list[Listing]:
     found = [await reader.list(prefix, limit=limit, after=None)]
     while found[-1].next is not None:
-        found.append(await reader.list(prefix, limit=limit, after=found[-1].next))
+        at = found[0].position
+        found.append(await reader.list(prefix, limit=limit, after=found[-1].next, at=at))
     return found
 
 
@@ -71,7 +73,7 @@ async def test_after_a_key_outside_the_prefix(store: Store) -> None:
     await fill(store, dict.fromkeys([b"a", b"b1", b"b2", b"c"], b"v"))
     reader = Reader(store)
     assert keys([await reader.list(b"b", limit=9, after=b"a")]) == [b"b1", b"b2"]
-    assert await reader.list(b"b", limit=9, after=b"c") == Listing([], None)
+    assert await reader.list(b"b", limit=9, after=b"c") == Listing([], None, ORIGIN)
     assert keys([await reader.list(b"b", limit=9, after=b"b1")]) == [b"b2"]
 
 
@@ -90,10 +92,13 @@ class Counting:
         self._store = store
         self.read = 0
 
-    async def range(self, start: bytes, end: bytes | None, *, limit: int) -> Any:
-        page = await self._store.range(start, end, limit=limit)
+    async def range(self, start: bytes, end: bytes | None, *, limit: int, revision: int | None) -> Any:
+        page = await self._store.range(start, end, limit=limit, revision=revision)
         self.read += len(page.items)
         return page
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])

@@ -21,9 +21,10 @@ envelopes = st.builds(
     request=st.one_of(
         st.none(), st.builds(RequestRef, st.text(max_size=64), numbers, numbers, st.binary(max_size=16))
     ),
+    expires=st.one_of(st.none(), numbers),
 )
 
-EXAMPLE = Envelope(b"k", b"v", Position(2, 7), Stamp(1000, 3), "aws-east", RequestRef("id", 0, 1, b"d"))
+EXAMPLE = Envelope(b"k", b"v", Position(2, 7), Stamp(1000, 3), "aws-east", RequestRef("id", 0, 1, b"d"), 5000)
 
 
 @given(envelopes)
@@ -35,12 +36,13 @@ def test_stored_form_and_back(envelope: Envelope) -> None:
 
 def test_the_stored_form_is_a_contract() -> None:
     """Stores on disk hold this form: whoever changes it breaks them."""
-    stored = msgspec.msgpack.encode([b"k", b"v", [2, 7], [1000, 3], "aws-east", ["id", 0, 1, b"d"]])
+    stored = msgspec.msgpack.encode([b"k", b"v", [2, 7], [1000, 3], "aws-east", ["id", 0, 1, b"d"], 5000])
     assert encode(EXAMPLE) == stored
 
 
-def test_an_older_form_without_the_last_field_is_read() -> None:
-    assert decode(msgspec.msgpack.encode([b"k", None, [2, 7], [1000, 3], "a"])).request is None
+def test_an_older_form_without_the_last_fields_is_read() -> None:
+    found = decode(msgspec.msgpack.encode([b"k", None, [2, 7], [1000, 3], "a"]))
+    assert (found.request, found.expires) == (None, None)
 
 
 def test_what_a_newer_form_appends_is_ignored() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
     from grey.data.history import History
     from grey.record import Position
-    from grey.store.interface import Item, Store
+    from grey.store.interface import Item, Store, StoreStatus
+
+MOST_FULL = (0.5, 0.7, 0.85)
+"""How much of an engine's space may be in use before history goes in spite of the count of revisions, of its
+age, and of a replica that lags, in this order: a full engine takes no writes at all."""
 
 _PASS_SECONDS = 10.0
 _PAGE_ITEMS = 500
@@ -42,30 +47,38 @@ class Housekeeping:
         confirmed: Callable[[], Position | None],
         keep_revisions: int = 100_000,
         keep_at_most: int = 1_000_000,
+        keep_seconds: float = 300,
         request_ttl_seconds: float = 600,
+        leads: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``confirmed`` gives the lowest position that the replicas hold; None: nobody holds compaction back.
 
-        ``keep_at_most`` revisions are kept for a replica that lags, and no more. ``monotonic`` is in seconds.
+        At least ``keep_revisions`` stay, and whatever is younger than ``keep_seconds``: clients that walk
+        through the keys or resume a watch need it. ``keep_at_most`` revisions are kept for a replica that
+        lags, and no more of any age. ``leads`` says whether this node does the work of its cluster.
+        ``monotonic`` is in seconds.
         """
         self._store = store
         self._history = history
         self._confirmed = confirmed
         self._keep_revisions = keep_revisions
         self._keep_at_most = keep_at_most
+        self._keep_seconds = keep_seconds
+        self._leads = leads
         self._ttl = request_ttl_seconds
         self._monotonic = monotonic
-        # How old a request id is follows from its revision, by this process's own monotonic clock: a wall
-        # clock that jumps must neither forget ids too early nor keep them for ever.
+        # How old a revision is, and what it wrote, follows from when this process first saw it by its own
+        # monotonic clock: a wall clock that jumps must neither forget too early nor keep for ever.
         self._marks: deque[tuple[float, int]] = deque()
 
     async def run(self) -> None:
         """Tidy every ten seconds until cancelled. Raises StoreDamaged; other errors are tried again."""
         while True:
             try:
-                await self.compact()
-                await self.expire_requests()
+                if self._leads():
+                    await self.compact()
+                    await self.expire_requests()
             except StoreDamaged:
                 raise
             except StoreError as error:
@@ -74,12 +87,9 @@ class Housekeeping:
 
     async def expire_requests(self) -> int:
         """Remove the request ids that have been here for the time to live; return how many."""
-        now = self._monotonic()
-        self._marks.append((now, (await self._store.status()).revision))
-        while len(self._marks) > 1 and self._marks[1][0] <= now - self._ttl:
-            self._marks.popleft()
-        since, newest_expired = self._marks[0]
-        if since > now - self._ttl:
+        self._mark((await self._store.status()).revision)
+        newest_expired = self._older_than(self._ttl)
+        if newest_expired is None:
             return 0
         removed = 0
         start = keyspace.REQUEST
@@ -90,6 +100,20 @@ class Housekeeping:
                 return removed
             start = page.items[-1].key + b"\x00"
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _mark(self, revision: int) -> None:
+        """Note that a revision is there; as many marks stay as the oldest question needs."""
+        now = self._monotonic()
+        self._marks.append((now, revision))
+        oldest = now - max(self._ttl, self._keep_seconds)
+        while len(self._marks) > 1 and self._marks[1][0] <= oldest:
+            self._marks.popleft()
+
+    def _older_than(self, seconds: float) -> int | None:
+        """Return the newest revision that is known to be so old; None when none is."""
+        until = self._monotonic() - seconds
+        place = bisect_right(self._marks, until, key=lambda mark: mark[0])
+        return self._marks[place - 1][1] if place else None
 
     async def _remove(self, items: Sequence[Item]) -> int:
         """Remove entries that are still what was read; one that was refreshed meanwhile stays."""
@@ -108,11 +132,15 @@ class Housekeeping:
     async def compact(self) -> int | None:
         """Drop history that is kept for nobody; return up to which revision, None when nothing was done."""
         status = await self._store.status()
-        target = status.revision - self._keep_revisions
+        self._mark(status.revision)
+        by_count, by_age, by_replicas = (_full(status) >= limit for limit in MOST_FULL)
+        target = status.revision - (0 if by_count else self._keep_revisions)
+        if not by_age:
+            target = min(target, self._older_than(self._keep_seconds) or 0)
         if target <= status.compacted:
             return None
         position = self._confirmed()
-        if position is not None:
+        if position is not None and not by_replicas:
             target = min(target, await self._held_back_at(position, status.compacted))
         target = max(target, status.revision - self._keep_at_most)
         # Small steps cost as much as large ones, so a twentieth of what is kept is allowed to gather.
@@ -128,3 +156,10 @@ class Housekeeping:
         except (Compacted, Diverged):
             # That replica needs a full copy. Those behind it are unknown, so nothing goes before the limit.
             return compacted
+
+
+def _full(status: StoreStatus) -> float:
+    """Return how much of an engine's space is in use, 0 to 1; 0 for one that has no limit."""
+    if not status.limit_bytes:
+        return 0.0
+    return (status.bytes if status.used_bytes is None else status.used_bytes) / status.limit_bytes

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose data a store holds. Written once, when the store is made, and compared at every start."""
+"""Whose data a store holds. Written once, when the store is made, and compared at every start.
+
+A store of one process belongs to its node; a store of several members to all nodes of its cluster.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,14 @@ from grey.store.interface import Compare, CompareFailed, Store, StoreDamaged, Wr
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Federation, cluster and node by name; ``data_id`` is random and belongs to this one store."""
+    """Federation, cluster and node by name; ``data_id`` is random and belongs to this one store.
+
+    ``node`` is None in a store that several nodes share.
+    """
 
     federation: str
     cluster: str
-    node: str
+    node: str | None
     data_id: str
 
 
@@ -35,14 +41,15 @@ class WrongIdentity(DataError):
         self.held = held
 
 
-def new_identity(federation: str, cluster: str, node: str) -> Identity:
-    """Return an identity for a store that is about to be made."""
+def new_identity(federation: str, cluster: str, node: str | None) -> Identity:
+    """Return an identity for a store that is about to be made; ``node`` is None for a shared one."""
     return Identity(federation, cluster, node, uuid.uuid4().hex)
 
 
 def describe(identity: Identity) -> str:
     """Say it in words, for messages."""
-    return f"{identity.federation}/{identity.cluster}/{identity.node} (data {identity.data_id})"
+    names = (identity.federation, identity.cluster, identity.node)
+    return f"{'/'.join(name for name in names if name is not None)} (data {identity.data_id})"
 
 
 async def read_identity(store: Store) -> Identity | None:
@@ -57,7 +64,10 @@ async def read_identity(store: Store) -> Identity | None:
 
 
 async def write_identity(store: Store, identity: Identity) -> None:
-    """Give the store its identity, once; the same again changes nothing. Raises WrongIdentity."""
+    """Give the store its identity, once; the same again changes nothing.
+
+    Raises WrongIdentity when it has another one, which ``held`` says.
+    """
     try:
         await store.commit(
             [Compare(keyspace.IDENTITY, None)], [Write(keyspace.IDENTITY, msgspec.json.encode(identity))]

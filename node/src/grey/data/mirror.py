@@ -3,8 +3,8 @@
 """The newest version of every key in memory, so that eventual reads ask no engine.
 
 The store's watch feeds it, in order. What the writer of this process committed is here before its client
-is answered, so that a client reads its own writes on the same node; such a write is kept apart until the watch
-has come that far, since what the watch still brings may be older.
+is answered, so that a client reads its own writes on the same node; such a write is kept apart until the
+watch has come that far, since what the watch still brings may be older.
 """
 
 from __future__ import annotations
@@ -74,11 +74,9 @@ class Mirror:
         if not self._following or revision <= self.revision:
             return
         for key, value in records:
-            held = self._own.pop(key, None)
-            if held is not None and held[0] > revision:
-                self._own[key] = held
-            else:
-                self._own[key] = (revision, value)
+            # Answers come in order of revisions: the writer has one transaction under way at a time.
+            self._own.pop(key, None)
+            self._own[key] = (revision, value)
 
     async def run(self) -> None:
         """Load and follow the store until cancelled. Raises StoreDamaged; other errors are tried again."""
@@ -153,9 +151,11 @@ class Mirror:
 
     def _forget_own(self) -> None:
         """Drop the own writes that the watch has brought; they were noted in order of their revisions."""
-        for key, (revision, _) in list(self._own.items()):
-            if revision <= self.revision:
-                del self._own[key]
+        while self._own:
+            key, (revision, _) = next(iter(self._own.items()))
+            if revision > self.revision:
+                return
+            del self._own[key]
 
     def _give_up(self) -> None:
         _log.warning(

@@ -71,7 +71,9 @@ class Reader:
         else:
             item = await self._store.get(keyspace.data_key(key), serializable=serializable)
             envelope = None if item is None else decode_item(item)
-        return None if envelope is None or _hidden(envelope, self._time()) else envelope
+        if envelope is None or envelope.deleted or _hidden(envelope, self._time()):
+            return None
+        return envelope
 
     async def list(
         self, prefix: bytes, *, limit: int, after: bytes | None, at: Position | None = None

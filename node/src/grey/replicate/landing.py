@@ -127,7 +127,7 @@ class Landing:
         if newest is not None:
             await self._await_clock(newest, check)
         async for writes in snapshot.differences(self._store, page.items, start, end):
-            await self._commit(writes, {}, check)
+            await self._commit([*writes, *snapshot.index_of(writes)], {}, check)
 
     async def end_pages(self, until: Position, check: Callable[[], None]) -> None:
         """Note that all pages are here; the stream is followed from where the copy began to ``until``."""

@@ -136,7 +136,7 @@ async def differences(
         here = await store.get_many(some)
         puts = [Write(key, wanted[key]) for key in some if key not in here or here[key].value != wanted[key]]
         for chunk in _chunks(puts):
-            yield [*chunk, *_index_of(chunk)]
+            yield chunk
     while True:
         page = await store.range(start, end, limit=CHUNK_WRITES)
         removals = [Write(item.key, None) for item in page.items if item.key not in wanted]
@@ -147,8 +147,8 @@ async def differences(
         start = page.items[-1].key + b"\x00"
 
 
-def _index_of(writes: Iterable[Write]) -> list[Write]:
-    """Return the index entries of the records with a time to live; those pages do not carry them."""
+def index_of(writes: Iterable[Write]) -> list[Write]:
+    """Return the index entries of those writes that are records with a time to live; no page carries them."""
     records = (write.value for write in writes if write.key.startswith(keyspace.DATA))
     return index_writes(decode(value) for value in records if value is not None)
 

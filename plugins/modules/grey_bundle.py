@@ -11,9 +11,9 @@ module: grey_bundle
 short_description: Write one file with all that a deployment would fetch
 version_added: 0.2.0
 description:
-  - Writes a bundle, one tar with a wheelhouse for each of the O(targets) and an etcd for each of the O(etcd)
-    architectures. With it M(grey.distributed.grey_wheelhouse) and M(grey.distributed.grey_etcd) need no network.
-  - The same collection, targets and etcd give the same bytes. A bundle belongs to the release it was made with.
+  - Writes a bundle, one tar with a wheelhouse for each of the O(pythons) and O(architectures), and the O(etcd)
+    programs. With it M(grey.distributed.grey_wheelhouse) and M(grey.distributed.grey_etcd) need no network.
+  - The same collection, options and programs give the same bytes. A bundle belongs to the release it was made with.
 author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
@@ -31,20 +31,16 @@ options:
     description: The folder that wheelhouses and etcd are kept in.
     type: path
     required: true
-  targets:
-    description: What wheelhouses are wanted for.
+  pythons:
+    description: The Python versions of the hosts, V(3.11) to V(3.14).
     type: list
-    elements: dict
+    elements: str
     required: true
-    suboptions:
-      python:
-        description: The Python version, V(3.11) to V(3.14).
-        type: str
-        required: true
-      architecture:
-        description: The architecture, V(x86_64) or V(aarch64).
-        type: str
-        required: true
+  architectures:
+    description: The architectures of the hosts, V(x86_64) and V(aarch64). Each Python gets a wheelhouse for each of them.
+    type: list
+    elements: str
+    required: true
   etcd:
     description: By architecture (V(x86_64), V(aarch64)), an etcd program on the controller, as RV(grey.distributed.grey_etcd#module:path).
     type: dict
@@ -57,9 +53,8 @@ EXAMPLES = r"""
     dest: /srv/grey-bundle.tar
     collection: "{{ grey_collection_dir }}"
     cache: ~/.cache/grey-distributed
-    targets:
-      - python: "3.11"
-        architecture: x86_64
+    pythons: ["3.11"]
+    architectures: [x86_64]
     etcd:
       x86_64: "{{ etcd.path }}"
   delegate_to: localhost
@@ -99,7 +94,11 @@ from ansible_collections.grey.distributed.plugins.module_utils._wheelhouse impor
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    targets = _interpreter.targets(params["targets"])
+    targets = _interpreter.targets(
+        {"python": python, "architecture": architecture}
+        for python in params["pythons"]
+        for architecture in params["architectures"]
+    )
     release = release_of(Path(params["collection"]))
     houses = Wheelhouses(release, params["cache"])
     dest = Path(params["dest"])
@@ -138,16 +137,13 @@ def _index(path: Path) -> dict[str, Any] | None:
 
 def main() -> None:
     """Run the module."""
-    target = {
-        "python": {"type": "str", "required": True},
-        "architecture": {"type": "str", "required": True},
-    }
     module = AnsibleModule(
         argument_spec={
             "dest": {"type": "path", "required": True},
             "collection": {"type": "path", "required": True},
             "cache": {"type": "path", "required": True},
-            "targets": {"type": "list", "elements": "dict", "required": True, "options": target},
+            "pythons": {"type": "list", "elements": "str", "required": True},
+            "architectures": {"type": "list", "elements": "str", "required": True},
             "etcd": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine under a cluster's data as real etcd processes, started as ``greyd engine`` does, with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from support.etcd_cluster import ETCD, free_ports
+from support.pki import Authority
+
+from grey.config.engine import DataStore, EngineMember
+from grey.config.model import Endpoint
+from grey.link.etcd import Member
+from grey.link.etcd_health import ask_health
+from grey.store.etcd import EtcdAccess, EtcdStore
+from grey.store.etcd_engine import Timing, command_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from grey.config.model import TlsFiles
+    from grey.link.etcd_health import MemberHealth
+
+PEER_NAME = "aws-east.grey.internal"
+QUICK = Timing(heartbeat_milliseconds=50, election_milliseconds=500)
+QUOTA_BYTES = 256 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+
+class EngineProcess:
+    """One member; everything of it lives below ``folder``."""
+
+    def __init__(self, folder: Path, store: DataStore, options: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.store = store
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def member(self) -> EngineMember:
+        assert self.store.member is not None
+        return self.store.member
+
+    @property
+    def name(self) -> str:
+        return self.member.name
+
+    @property
+    def access(self) -> EtcdAccess:
+        """How greyd reaches this member."""
+        assert self.store.endpoint is not None
+        return EtcdAccess(self.store.endpoint, self.store.tls, self.store.quota_bytes)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def store_section(self) -> dict[str, Any]:
+        """Return ``node.store`` of the node's file beside this member."""
+        plain: dict[str, Any] = msgspec.to_builtins(self.store)
+        plain["quota"] = f"{plain.pop('quota_bytes') // 2**20}Mi"
+        member = plain["member"]
+        member["peer"] = str(self.member.peer)
+        member["members"] = {name: str(peer) for name, peer in self.member.members.items()}
+        return {key: value for key, value in plain.items() if value is not None}
+
+    def start(self) -> None:
+        """Start it; ``EngineCluster.healthy`` waits until it answers."""
+        command = command_line(self.store, self.member, PEER_NAME, timing=QUICK)
+        command += [f"--{name}={value}" for name, value in self._options.items()]
+        Path(self.member.run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.member.run_dir,
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "ETCD_UNSUPPORTED_ARCH": os.environ.get("ETCD_UNSUPPORTED_ARCH", ""),
+                },
+                umask=0o077,
+                preexec_fn=_die_with_the_parent,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end; a frozen process ends too."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def open(self, *, timeout_seconds: float = 10.0) -> EtcdStore:
+        """Open the store as greyd beside this member does."""
+        return await EtcdStore.open(self.access, timeout_seconds=timeout_seconds)
+
+    async def health(self) -> MemberHealth:
+        """Ask this member alone."""
+        member = Member(self.access.endpoint, self.access.tls)
+        try:
+            return (await ask_health([member], 1.0)).members[0]
+        finally:
+            await member.close()
+
+
+class EngineCluster:
+    """The members of one engine, in a temporary folder of their own: paths of sockets must be short."""
+
+    def __init__(
+        self,
+        size: int = 1,
+        *,
+        tls: bool = False,
+        quota_bytes: int = QUOTA_BYTES,
+        etcd_options: Mapping[str, str] | None = None,
+    ) -> None:
+        """``tls``: greyd reaches them over mutual TLS instead of a socket. ``etcd_options`` go last."""
+        self.folder = Path(tempfile.mkdtemp(prefix="grey-engine-"))
+        self.authority = Authority("engine")
+        peers = {
+            f"node-{number}": Endpoint("127.0.0.1", port)
+            for number, port in enumerate(free_ports(size), start=1)
+        }
+        clients = free_ports(size)
+        self.members = [
+            self._make(name, peers, clients[number] if tls else None, quota_bytes, etcd_options or {})
+            for number, name in enumerate(peers)
+        ]
+
+    def start(self) -> None:
+        for member in self.members:
+            member.start()
+
+    def stop(self) -> None:
+        """Kill what runs and remove everything."""
+        for member in self.members:
+            member.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def healthy(self, *, members: int | None = None, within: float = 30.0) -> list[MemberHealth]:
+        """Wait until all members (or ``members`` of them) answer and follow a leader."""
+        wanted = len(self.members) if members is None else members
+        async with asyncio.timeout(within):
+            while True:
+                found = await self._health()
+                if sum(each.has_leader for each in found) >= wanted and any(each.leader for each in found):
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def leader(self) -> EngineProcess:
+        """Return the member that leads now."""
+        found = await self.healthy(members=len(self.members) // 2 + 1)
+        return next(member for member, health in zip(self.members, found, strict=True) if health.leader)
+
+    async def followers(self) -> list[EngineProcess]:
+        """Return the members that do not lead now."""
+        leader = await self.leader()
+        return [member for member in self.members if member is not leader]
+
+    async def _health(self) -> list[MemberHealth]:
+        return list(await asyncio.gather(*(member.health() for member in self.members)))
+
+    def _make(
+        self,
+        name: str,
+        peers: dict[str, Endpoint],
+        client_port: int | None,
+        quota_bytes: int,
+        options: Mapping[str, str],
+    ) -> EngineProcess:
+        folder = self.folder / name
+        tls: TlsFiles = self.authority.issue(folder / "tls", name, dns=[PEER_NAME])
+        member = EngineMember(
+            name=name,
+            etcd=shutil.which(ETCD) or ETCD,
+            data_dir=str(folder / "data"),
+            run_dir=str(folder / "run"),
+            marker_file=str(folder / "member.json"),
+            peer=peers[name],
+            tls=tls,
+            members=peers,
+            token=self.folder.name,
+        )
+        socket = f"unix:{folder}/run/etcd:0"
+        store = DataStore(
+            engine="etcd",
+            endpoint=socket if client_port is None else f"127.0.0.1:{client_port}",
+            tls=None if client_port is None else tls,
+            quota_bytes=quota_bytes,
+            member=member,
+        )
+        return EngineProcess(folder, store, options)
+
+
+@asynccontextmanager
+async def engine_cluster(size: int = 1, **settings: Any) -> AsyncIterator[EngineCluster]:
+    """Start a cluster, wait until it is healthy, and stop it in the end."""
+    cluster = EngineCluster(size, **settings)
+    try:
+        cluster.start()
+        await cluster.healthy()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _die_with_the_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -184,14 +185,23 @@ class Transport:
     def _failed(self, target: Target, fate: _Fate, error: Exception, timeout_seconds: float) -> SendFailed:
         failed = explain(error, timeout_seconds, sent=fate.sent)
         failed.reused = fate.reused
-        if failed.lasting and isinstance(self._tls, ReloadingContext):
-            if self._tls.refresh():
+        if isinstance(self._tls, ReloadingContext):
+            if failed.lasting and self._tls.refresh():
                 failed.lasting = False
-            elif self._tls.problem is not None:
-                failed.args = (f"{failed} (newer files are there, but {self._tls.problem})",)
+            why = self._suspicion(self._tls, failed)
+            failed.args = (f"{failed} ({why})",) if why else failed.args
         if not (failed.broken and failed.reused):
             self.bad(target)
         return failed
+
+    @staticmethod
+    def _suspicion(tls: ReloadingContext, failed: SendFailed) -> str | None:
+        """Guess what a failed handshake means: nodes hang up on a certificate without saying so."""
+        if failed.lasting and tls.problem is not None:
+            return f"newer files are there, but {tls.problem}"
+        if failed.broken and not failed.reused:
+            return tls.expired(time.time()) or "on a new connection: perhaps it refuses this certificate"
+        return None
 
     def _session(self, *, stream: bool) -> aiohttp.ClientSession:
         if stream:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grey.link.tls import TlsError, TlsFiles, client_context, inspect
+from grey.link.tls import CertificateExpired, TlsError, TlsFiles, check_time, client_context, read_leaf
 
 if TYPE_CHECKING:
     import ssl
@@ -43,7 +43,7 @@ class ReloadingContext:
         self._look_seconds = look_seconds
         self._looked = clock()
         self._taken = self._seen = self._stamps()
-        self._context = make(files)
+        self._context, self._leaf = make(files), read_leaf(files.cert_file)
         self.problem: str | None = None
         """What is wrong with the files that lie there now; None when they are in use."""
 
@@ -59,6 +59,14 @@ class ReloadingContext:
         """Look now, since a peer was refused or refuses: True when new files are in use from here on."""
         return self._look(patient=False)
 
+    def expired(self, now: float) -> str | None:
+        """Say that the certificate in use is not valid ``now`` (seconds since the Unix epoch), if so."""
+        try:
+            check_time(self._files, self._leaf, now)
+        except CertificateExpired as error:
+            return str(error)
+        return None
+
     def _look(self, *, patient: bool) -> bool:
         found = self._stamps()
         before, self._seen = self._seen, found
@@ -68,14 +76,14 @@ class ReloadingContext:
         if patient and found != before:
             return False
         try:
-            context = self._make(self._files)
-            inspect(self._files)
+            context, leaf = self._make(self._files), read_leaf(self._files.cert_file)
         except TlsError as error:
             self.problem = str(error)
             return False
         if self._stamps() != found:
             return False
-        self._context, self._taken, self.problem = context, found, None
+        self._context, self._leaf = context, leaf
+        self._taken, self.problem = found, None
         return True
 
     def _stamps(self) -> tuple[_Stamp, ...]:

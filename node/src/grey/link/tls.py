@@ -32,6 +32,7 @@ __all__ = [
     "describe",
     "inspect",
     "peer_names",
+    "read_leaf",
     "server_context",
 ]
 
@@ -93,6 +94,11 @@ def inspect(files: TlsFiles, *, identity: str | None = None) -> Leaf:
             f"it carries {', '.join(found.dns) or 'none'}: {_REISSUE}"
         )
     return found
+
+
+def read_leaf(cert_file: str) -> Leaf:
+    """Return what the leaf in a file says. Raises TlsError."""
+    return describe(_certificates(cert_file, "certificate")[0])
 
 
 def describe(certificate: x509.Certificate) -> Leaf:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 from click.testing import CliRunner
 
 import grey
-from grey.cli import kv
+from grey.cli import target
 from grey.cli.main import cli
 from grey.cli.table import signs_for
+from grey.cli.teach import EXITS, Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +48,34 @@ def test_version() -> None:
     assert (done.stdout, done.stderr) == (f"grey-ctl {grey.__version__}\n", "")
 
 
-@pytest.mark.parametrize("path", [path for path in commands(cli) if path[0] != "config"])
+@pytest.mark.parametrize("path", [*commands(cli), ("kv",), ("context",), ("config",), ("federation",), ()])
 def test_help_teaches_with_an_example(path: tuple[str, ...]) -> None:
     out, _, code = run(*path, "--help")
     assert code == 0
-    assert f"  grey-ctl {' '.join(path)}" in out.partition("Example")[2].partition("Options:")[0]
+    examples = out.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert any(line.startswith("  grey-ctl ") and " ".join(path) in line for line in examples)
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("path", [*commands(cli), ()])
+def test_help_says_what_the_exit_codes_mean(path: tuple[str, ...]) -> None:
+    codes = run(*path, "--help")[0].partition("Exit codes:\n")[2].partition("\n\n")[0].splitlines()
+    assert codes[0].startswith("  0 ")
+    assert len(codes) > 1 or path == ("config", "schema")
+
+
+def test_every_command_is_in_a_section_of_its_group() -> None:
+    groups = [cli, *(each for each in cli.commands.values() if isinstance(each, Group))]
+    for group in groups:
+        if group.sections:
+            shown = [name for names in group.sections.values() for name in names]
+            assert sorted(shown) == sorted(group.commands)
+
+
+def test_the_exit_codes_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| (\d+) \| ([^|]+) \|$", page, re.MULTILINE))
+    assert {int(code): text.strip() for code, text in table.items()} == EXITS
 
 
 def test_without_arguments_there_is_help() -> None:
@@ -181,7 +205,7 @@ def test_a_fault_of_our_own_is_a_line_too(site: Site, monkeypatch: pytest.Monkey
     def broken(*_: object) -> None:
         raise ZeroDivisionError("nothing to divide by")
 
-    monkeypatch.setattr(kv, "find", broken)
+    monkeypatch.setattr(target, "file_path", broken)
     assert run("kv", "get", "k") == (
         "",
         (
@@ -196,7 +220,14 @@ def test_a_fault_of_our_own_is_a_line_too(site: Site, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("options", "env", "coloured"),
-    [([], {}, True), (["--no-color"], {}, False), ([], {"NO_COLOR": "1"}, False)],
+    [
+        ([], {}, True),
+        (["--no-color"], {}, False),
+        (["--color", "never"], {}, False),
+        ([], {"NO_COLOR": "1"}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+        ([], {"TERM": "dumb"}, False),
+    ],
 )
 def test_colours_only_on_a_terminal_that_wants_them(
     site: Site, options: list[str], env: dict[str, str], coloured: bool

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from cli.conftest import STATUS, cluster
+from ruamel.yaml import YAML
 from support.fake_api import answer, delay, drop, raw
 
 from grey.cli import status
@@ -44,6 +45,15 @@ PLAIN = """\
 | edge-london   | o Offline  | N/A          | 0 ops/s            |
 +---------------+------------+--------------+--------------------+
 federation global-grey, epoch 1, 3 of 3 voters reachable
+"""
+
+TWO = """\
+┌──────────┬───────┐
+│ name     │ lag   │
+├──────────┼───────┤
+│ aws-east │ -     │
+│ gcp-west │ 0.082 │
+└──────────┴───────┘
 """
 
 
@@ -99,9 +109,35 @@ def test_a_wrong_query(site: Site, query: str, message: str) -> None:
     assert (done.stdout, done.exit_code) == ("", 2)
 
 
-def test_query_and_table_do_not_go_together(site: Site) -> None:
-    done = site.run("federation", "status", "-o", "table", "--query", "primary")
-    assert (done.stderr, done.exit_code) == ("grey-ctl: --query works on JSON; leave out -o table\n", 2)
+def test_a_query_as_a_table(site: Site) -> None:
+    done = site.run(
+        "federation", "status", "-o", "table", "--query", "clusters[:2].{name: name, lag: lag_seconds}"
+    )
+    assert (done.stdout, done.exit_code) == (
+        TWO,
+        0,
+    )
+
+
+def test_yaml_says_the_same_as_json(site: Site) -> None:
+    done = site.run("federation", "status", "-o", "yaml")
+    assert YAML(typ="safe").load(done.stdout) == json.loads(
+        site.run("federation", "status", "-o", "json").stdout
+    )
+    done = site.run("federation", "status", "-o", "yaml", "--query", "voters")
+    assert done.stdout == "total: 3\nreachable: 3\n"
+
+
+def test_colours_in_a_pipe_only_when_asked_for(site: Site) -> None:
+    assert "\x1b[" not in site.run("federation", "status").stdout
+    assert "\x1b[" in site.run("--color", "always", "federation", "status").stdout
+    assert "\x1b[" in site.run("federation", "status", "--color", "always").stdout
+    assert "\x1b[" not in site.run("--color", "always", "federation", "status", "--no-color").stdout
+    done = site.run("federation", "status", "--color", "always", "--no-color")
+    assert (done.stderr, done.exit_code) == (
+        "grey-ctl: --no-color and --color always exclude each other; give one of them\n",
+        2,
+    )
 
 
 @pytest.mark.parametrize(("reachable", "total", "needed"), [(0, 3, 2), (1, 3, 2), (2, 4, 3), (2, 3, None)])

@@ -124,8 +124,6 @@ def test_schema_is_printed_as_it_is() -> None:
     assert (result.exit_code, result.stdout) == (0, schema.text("schema.json"))
 
 
-@pytest.mark.parametrize(
-    "arguments", [["check"], ["show", GOOD, "-o", "yaml"], ["no"], ["check", GOOD, GOOD]]
-)
+@pytest.mark.parametrize("arguments", [["check"], ["show", GOOD, "-o", "xml"], ["no"], ["check", GOOD, GOOD]])
 def test_wrong_usage(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2

@@ -143,7 +143,7 @@ for _name, _kind in SHELLS.items():
     ],
     exits=exits(Exit.WRONG),
 )
-@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.argument("shell", type=click.Choice(list(SHELLS)), help="Whose script.")
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of SHELL.

@@ -27,7 +27,7 @@ UNCHECKED = (
 """The last line when the form is wrong: more faults may come."""
 
 _EXITS = exits(c2="the file is wrong; each fault is a line: FILE:LINE: KEY: what")
-_file = click.argument("file", type=click.Path())
+_file = click.argument("file", type=click.Path(), help="The federation file.")
 
 
 @click.group(

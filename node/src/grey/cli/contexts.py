@@ -32,7 +32,7 @@ _path = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ADD = """\
 grey-ctl context add audit --federation-file federation.yaml \\
       --cert audit.pem --key audit-key.pem --ca ca.pem"""
-_name = click.argument("name", shell_complete=complete.contexts)
+_name = click.argument("name", shell_complete=complete.contexts, help="The context's name.")
 
 
 @click.group(
@@ -44,7 +44,7 @@ _name = click.argument("name", shell_complete=complete.contexts)
     ],
 )
 def context() -> None:
-    """Say which federation is meant, and with which certificate.
+    """Say which federation is meant, and the certificate for it.
 
     A context is a federation file, a certificate and a name map. Every federation of grey-ctl's file is a
     context of its name; more are added under names of their own.
@@ -86,7 +86,7 @@ def list_contexts(path: Path, out: Output) -> None:
     exits=_EXITS,
     then=["What is wrong with it stands in the line problem; correct that, then ask again."],
 )
-@click.argument("name", required=False, shell_complete=complete.contexts)
+@click.argument("name", required=False, shell_complete=complete.contexts, help="The context's name.")
 @file_options
 @output_options("table")
 def show(name: str | None, path: Path, out: Output) -> None:
@@ -142,7 +142,7 @@ def use(name: str, path: Path) -> None:
     exits=_EXITS,
     then=["Make it the default with grey-ctl context use NAME."],
 )
-@click.argument("name")
+@click.argument("name", help="The new context's name: a-z, 0-9 and -.")
 @click.option("--from", "source", type=_path, metavar="FILE", help="Take it from another file of grey-ctl.")
 @click.option(
     "--source-context", metavar="NAME", help="Which context of that file; may be left out if it has one."

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _WRITE_EXITS = exits(Exit.FAILED, Exit.WRONG, Exit.REFUSED, Exit.NO_ANSWER, Exit.CONDITION)
 _READ_EXITS = (Exit.WRONG, Exit.REFUSED, Exit.NO_ANSWER)
 
-_key = click.argument("key", shell_complete=complete.keys)
+_key = click.argument(
+    "key", shell_complete=complete.keys, help="A text; any bytes as %XX with --key-encoding percent."
+)
 _cluster = click.option(
     "--cluster", metavar="NAME", shell_complete=complete.clusters, help="Ask this cluster alone."
 )
@@ -47,9 +49,9 @@ _if_position = click.option(
     cls=Group,
     sections={"One key": ["put", "get", "delete"], "Many keys": ["list", "batch", "watch"]},
     examples=[
-        ("write, read on another cluster, remove", "grey-ctl kv put user:123 Ada"),
-        ("", "grey-ctl kv get user:123 --cluster gcp-west"),
-        ("", "grey-ctl kv delete user:123"),
+        ("write, at the primary", "grey-ctl kv put user:123 Ada"),
+        ("read, from another cluster", "grey-ctl kv get user:123 --cluster gcp-west"),
+        ("follow what others write", "grey-ctl kv watch --prefix user:"),
     ],
 )
 def kv() -> None:
@@ -77,7 +79,7 @@ def kv() -> None:
     ],
 )
 @_key
-@click.argument("value", required=False)
+@click.argument("value", required=False, help="A text; - is standard input.")
 @click.option("--file", type=click.File("rb"), help="Read the value from a file; - is standard input.")
 @click.option("--ttl", type=Duration(), help="Delete the key after this time, 1s or more.")
 @click.option("--if-absent", is_flag=True, help="Only if the key does not exist.")
@@ -97,7 +99,7 @@ def put(
     call: Call,
     out: Output,
 ) -> None:
-    """Set KEY to VALUE, at the primary. A VALUE of - is read from standard input."""
+    """Set KEY to VALUE, at the primary."""
     stored, data = call.key(key), _value(value, file)
     done = call.run(
         lambda client: client.put(
@@ -212,8 +214,10 @@ def delete(key: str, *, if_position: str | None, request_id: str | None, call: C
     exits=exits(Exit.FAILED, *_READ_EXITS, Exit.POSITION_GONE),
     then=["See what changes from now on: grey-ctl kv watch."],
 )
-@click.option("--prefix", default="", shell_complete=complete.keys, help="Only keys that begin so.")
-@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
+@click.option(
+    "--prefix", metavar="TEXT", default="", shell_complete=complete.keys, help="Only keys that begin so."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="Stop after so many keys.")
 @click.option("--all", "everything", is_flag=True, help="All keys, page by page: so it is without --limit.")
 @_cluster
 @call_options("How long one page of up to 1,000 keys may take (15s).")
@@ -227,10 +231,11 @@ def list_keys(
     call: Call,
     out: Output,
 ) -> None:
-    """Print the keys, in the order of their bytes; -o shows the values too.
+    """Print the keys, in the order of their bytes.
 
-    All pages show one state, that of the first, however long it takes. A key with a % or with what cannot
-    be printed here is shown with %XX, as --key-encoding percent shows and takes it.
+    With -o json or yaml their values too. All pages show one state, that of the first, however long it
+    takes. A key with a % or with what cannot be printed here is shown with %XX, as --key-encoding percent
+    shows and takes it.
     """
     if everything and limit is not None:
         raise CliError("--all and --limit exclude each other", "give one of them", code=WRONG)

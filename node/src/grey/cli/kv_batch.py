@@ -34,6 +34,7 @@ _KNOWN = {
 
 @click.command(
     cls=Command,
+    short_help="Carry out many writes: all of them or none.",
     examples=[
         ("a line for each operation", "grey-ctl kv batch changes.ndjson"),
         (
@@ -44,7 +45,7 @@ _KNOWN = {
     exits=exits(Exit.FAILED, Exit.WRONG, Exit.REFUSED, Exit.NO_ANSWER, Exit.CONDITION),
     then=["After exit code 4 repeat it with the --request-id that was printed: it happens once."],
 )
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb"), help="A file of JSON; - is standard input.")
 @click.option(
     "--request-id",
     metavar="ID",
@@ -53,7 +54,7 @@ _KNOWN = {
 @call_options()
 @output_options("text")
 def batch(file: IO[bytes], request_id: str | None, call: Call, out: Output) -> None:
-    """Carry out the operations of FILE (- is standard input): all of them or none, on every cluster.
+    """Carry out the operations of FILE: all of them or none, on every cluster.
 
     FILE holds JSON, one operation per line, a list of them, or what POST /v1/batch takes. An operation
     has "op" (put or delete), "key" (with %XX) or "key_text", and for a put "value_text" or "value_base64".

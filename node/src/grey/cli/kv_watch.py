@@ -33,7 +33,7 @@ _SHORT = 60
 )
 @click.option("--prefix", default="", shell_complete=complete.keys, help="Only keys that begin so.")
 @click.option("--after", metavar="POSITION", help="Changes after this position; without it from now on.")
-@click.option("--limit", type=click.IntRange(min=1), help="End after so many changes.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="End after so many changes.")
 @call_options("How long it may take until a cluster serves the watch (15s).")
 @output_options("text", ("json", "yaml"))
 def watch(prefix: str, after: str | None, limit: int | None, call: Call, out: Output) -> None:

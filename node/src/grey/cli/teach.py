@@ -80,8 +80,8 @@ class _Taught(click.Command):
             return
         with formatter.section("Examples"):
             for what_for, line in self.examples:
-                formatter.write(f"{'':{formatter.current_indent}}# {what_for}\n")
-                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+                for each in (f"# {what_for}", line):
+                    formatter.write(f"{'':{formatter.current_indent}}{each}\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, those that many commands share in sections below the command's own."""
@@ -89,8 +89,7 @@ class _Taught(click.Command):
             records = [
                 record
                 for param in self.get_params(ctx)
-                if getattr(param, "section", SECTIONS[0]) == title
-                and (record := param.get_help_record(ctx)) is not None
+                if _section(param) == title and (record := param.get_help_record(ctx)) is not None
             ]
             if records:
                 with formatter.section(title):
@@ -105,6 +104,11 @@ class _Taught(click.Command):
             with formatter.section("Then"):
                 for sentence in self.then:
                     formatter.write_text(sentence)
+
+
+def _section(param: click.Parameter) -> str:
+    # click shows arguments itself, in a section before these.
+    return "" if isinstance(param, click.Argument) else getattr(param, "section", SECTIONS[0])
 
 
 class Command(_Taught):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -46,7 +47,7 @@ class Screen(msgspec.Struct, frozen=True):
             no_color=False if colour == "always" else None,
             force_terminal=sys.stdout.isatty(),
         )
-        width = console.width if console.is_terminal else None
+        width = shutil.get_terminal_size((console.width, 25)).columns if console.is_terminal else None
         return cls(console, signs_for(sys.stdout.encoding), width)
 
     @property

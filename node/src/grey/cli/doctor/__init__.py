@@ -39,6 +39,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 @click.option(
     "--node-file",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     default=Path("/etc/grey/grey.yaml"),
     show_default=True,
     help="The node's file of this host.",
@@ -63,11 +64,7 @@ def doctor(node_file: Path, timeout: float, out: Output) -> None:
         out.show(msgspec.to_builtins(report))
     if not report.ok:
         count = sum(finding.state == "problem" for finding in report.findings)
-        raise CliError(
-            f"{count} {'problem' if count == 1 else 'problems'}",
-            "each has its next step beside it",
-            code=FAILED,
-        )
+        raise CliError(f"found {_count(count, 'problem')}", "each has its next step beside it", code=FAILED)
 
 
 def _show(report: Report, out: Output) -> None:
@@ -81,4 +78,8 @@ def _show(report: Report, out: Output) -> None:
     warnings = sum(finding.state == "warning" for finding in report.findings)
     problems = sum(finding.state == "problem" for finding in report.findings)
     who = f"{report.node} of {report.cluster}" if report.node else "this host"
-    out.screen.print([f"{who}: {problems} problems, {warnings} warnings"])
+    out.screen.print([f"{who}: {_count(problems, 'problem')}, {_count(warnings, 'warning')}"])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

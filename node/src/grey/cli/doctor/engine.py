@@ -72,7 +72,7 @@ async def look_at_store(access: FederationStoreAccess, timeout_seconds: float) -
         findings.append(STORE.problem("majority", found, step))
     elif health.reachable < len(health.members):
         spare = (len(health.members) - 1) // 2 - (len(health.members) - health.reachable)
-        found = f"{reached}; {spare} more may fail before writes stop"
+        found = f"{reached}; {spare or 'no'} more may fail before writes stop"
         findings.append(STORE.warning("majority", found, step))
     else:
         findings.append(STORE.ok("majority", reached))

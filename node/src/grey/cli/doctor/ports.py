@@ -43,15 +43,17 @@ async def look(node: NodeFile, federation: Federation | None, timeout_seconds: f
         _port(listen.address, listen.control, timeout_seconds),
         _port(listen.address, listen.metrics, timeout_seconds),
     )
-    if all(each is None for each in found):
-        findings = [_down(node, name, port) for name, port in _named(node)]
-        step = f"{_START}: the pages on port {listen.metrics} say more then"
-        return [*findings, HEALTH.problem("greyd", "greyd does not run", step)]
     findings = [
         _down(node, name, port)
-        for (name, port), error in zip(_named(node), found, strict=True)
-        if error is None
+        for (name, port), answer in zip(_named(node), found, strict=True)
+        if answer is None
     ]
+    if all(each is None for each in found):
+        # One cause, one problem, unless something is in the way of the ports too.
+        blocked = [finding for finding in findings if finding.next != _START]
+        free = ", ".join(str(port) for _, port in _named(node))
+        ports = blocked or [PORTS.ok("free", f"{listen.address}: {free} are free for greyd")]
+        return [*ports, HEALTH.problem("greyd", "greyd does not run", _START)]
     for (name, port), answer in zip(_named(node), found, strict=True):
         if isinstance(answer, str):
             findings.append(PORTS.problem(name, f"{listen.address}:{port}: {answer}", _START))

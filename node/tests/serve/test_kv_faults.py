@@ -12,7 +12,7 @@ import pytest
 from grey.data.errors import OutcomeUnknown, Overloaded
 from grey.data.fence import DeadlinePassed
 from grey.serve.metrics import Figures
-from grey.store.interface import DiskFull, StoreDamaged
+from grey.store.interface import DiskFull, StoreDamaged, StoreStatus
 
 if TYPE_CHECKING:
     from support.serving import Serving
@@ -109,7 +109,7 @@ async def test_a_deadline_that_passes_between_the_commit_and_the_answer(node: Se
 async def test_faults_of_the_data(
     node: Serving, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int, code: str
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise fault
 
     monkeypatch.setattr(node.writer, "put", fail)
@@ -121,7 +121,7 @@ async def test_faults_of_the_data(
 async def test_a_fault_of_the_node_has_an_incident(
     node: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
 
     monkeypatch.setattr(node.writer, "put", fail)
@@ -144,7 +144,7 @@ async def test_a_full_copy_serves_nothing(node: Serving) -> None:
 async def test_too_many_at_once_are_shed(node: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, release = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: bytes) -> None:
+    async def slow(_: bytes, *, serializable: bool) -> None:
         entered.set()
         await release.wait()
 
@@ -189,7 +189,9 @@ def _figures() -> Figures:
         sequence=1,
         lag_seconds=None,
         lag_records=None,
-        store_bytes=1,
+        leader=True,
+        engine_up=True,
+        store=StoreStatus(5, 1, 4096, members=3, reachable=2),
         role_deadline_seconds=1.0,
         federation_store_up=True,
         certificate_expiry_seconds=1.0,

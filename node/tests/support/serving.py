@@ -10,9 +10,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
+import msgspec
 from support.model_federation import federation
 from yarl import URL
 
+from grey.config.model import ApiLimits
+from grey.data.feed import Feed
 from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
 from grey.data.history import History
 from grey.data.reader import Reader
@@ -101,18 +104,31 @@ class Answer(NamedTuple):
 class Serving:
     """The key-value API of aws-east."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, limits: ApiLimits) -> None:
         self.store = store
+        self.limits = limits
+        self.sites = Sites(grace_seconds=1.0)
         self.role = FakeRole()
         self.replication = FakeReplication()
         self.writer = Writer(store, self.role, cluster="aws-east", clock=HybridClock())
         self.view = NodeView(
-            federation(), cluster="aws-east", node="aws-east-1", role=self.role, replication=self.replication
+            msgspec.structs.replace(federation(), api_limits=limits),
+            cluster="aws-east",
+            node="aws-east-1",
+            role=self.role,
+            replication=self.replication,
         )
         self.view.state = "serving"
         self.metrics = NodeMetrics("aws-east")
-        self.api = KeyValueApi(self.view, Reader(store), self.writer, HealthPages(self.view))
-        self.door = Door(self.api.route, translate=Translator(self.view), watch=self.metrics)
+        self.feed = Feed(store, History(store))
+        self.api = KeyValueApi(self.view, Reader(store), self.writer, self.feed, HealthPages(self.view))
+        self.door = Door(
+            self.api.route,
+            translate=Translator(self.view),
+            watch=self.metrics,
+            limits=limits,
+            gzip=True,
+        )
         self.port = 0
         self.http: aiohttp.ClientSession
 
@@ -124,21 +140,24 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Serving]:
+async def serving(folder: Path, limits: ApiLimits | None = None) -> AsyncIterator[Serving]:
     """Serve the key-value API on a free port."""
     store = await SqliteStore.create(folder / "data.sqlite")
     await History(store).claim(1)
-    served = Serving(store)
-    sites = Sites(grace_seconds=1.0)
-    served.port = await sites.start(Site("listen.api", "127.0.0.1", 0, served.door, None))
+    served = Serving(store, limits or ApiLimits())
+    served.port = await served.sites.start(
+        Site("listen.api", "127.0.0.1", 0, served.door, None, connections=served.limits.connections)
+    )
     writing = asyncio.create_task(served.writer.run())
-    async with aiohttp.ClientSession(
+    served.http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=20)
-    ) as served.http:
-        try:
-            yield served
-        finally:
-            await sites.stop()
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-            await store.close()
+    )
+    try:
+        yield served
+    finally:
+        await served.http.close()
+        served.api.end_watches()
+        await served.sites.stop()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await store.close()

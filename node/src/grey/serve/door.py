@@ -13,8 +13,11 @@ from typing import Protocol
 
 from aiohttp import web
 
+from grey.config.model import ApiLimits
 from grey.serve import errors
-from grey.serve.http import ClientGone, error_response
+from grey.serve.encoding import WORTH_BYTES, accepts_gzip, pack
+from grey.serve.http import VALUE_TYPE, ClientGone, error_response
+from grey.serve.limits import LARGE_BYTES, Budget, Rates, client_name
 
 log = logging.getLogger("grey.serve")
 
@@ -34,6 +37,12 @@ Route = Callable[[web.BaseRequest], tuple[str, Awaitable[web.StreamResponse]]]
 """Names the operation of a request and starts it; raises ApiError when nothing answers there."""
 
 
+_HEALTH = ("/health", "/ready", "/primary", "/replica")
+"""Never shed: a load balancer that is told "too busy" would send everybody to the other nodes."""
+_STREAMS = frozenset({"watch", "stream"})
+"""They last: who serves them limits them, and they are not among the requests at once."""
+
+
 class Door:
     """A handler for ``aiohttp.web.Server`` around the routes of one interface."""
 
@@ -43,14 +52,19 @@ class Door:
         *,
         translate: Translate,
         watch: Watch,
-        max_waiting: int = 1024,
+        limits: ApiLimits | None = None,
+        gzip: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``max_waiting`` requests are served at once; more are shed with ``overloaded``."""
+        """Requests over ``limits`` (None: the defaults) are refused; ``gzip`` packs for who accepts it."""
         self._route = route
         self._translate = translate
         self._watch = watch
-        self._max_waiting = max_waiting
+        limits = limits or ApiLimits()
+        self._max_waiting = limits.concurrent_requests
+        self._rates = Rates(limits.requests_per_second) if limits.requests_per_second else None
+        self._budget = Budget()
+        self._gzip = gzip
         self._clock = clock
         self._waiting = 0
 
@@ -59,10 +73,19 @@ class Door:
         started = self._clock()
         operation, result = "other", "ok"
         self._waiting += 1
+        counted = 1
         try:
-            self._admit()
+            if self._waiting > self._max_waiting or self._rates is not None:
+                self._admit(request)
             operation, answer = self._route(request)
-            return await answer
+            if operation in _STREAMS:
+                self._waiting -= 1
+                counted = 0
+            response = await answer
+            if isinstance(response, web.Response) and response.body is not None:
+                size = len(response.body)  # type: ignore[arg-type]
+                if size > WORTH_BYTES:
+                    await self._send_long(request, response, size)
         except errors.ApiError as error:
             result = error.code
             return error_response(error)
@@ -76,13 +99,47 @@ class Door:
             known = self._translate(error) or self._incident(operation, error)
             result = known.code
             return error_response(known)
+        else:
+            return response
         finally:
-            self._waiting -= 1
+            self._waiting -= counted
             self._watch.observe(operation, result, self._clock() - started)
 
-    def _admit(self) -> None:
+    def _admit(self, request: web.BaseRequest) -> None:
+        if request.raw_path.startswith(_HEALTH):
+            return
         if self._waiting > self._max_waiting:
             raise errors.overloaded(f"{self._max_waiting} requests are being served already")
+        if self._rates is not None:
+            client = client_name(request)
+            wait = self._rates.wait_seconds(client)
+            if wait > 0:
+                raise errors.rate_limited(client, self._rates.per_second, wait)
+
+    async def _send_long(self, request: web.BaseRequest, response: web.Response, size: int) -> None:
+        """Pack an answer if that is wanted; send a large one here, where it counts as being served."""
+        with self._budget.held(size if size >= LARGE_BYTES else 0):
+            if self._gzip and await self._pack(request, response, size):
+                size = response.content_length or 0
+            if size >= LARGE_BYTES:
+                await response.prepare(request)
+                await response.write_eof()
+
+    @staticmethod
+    async def _pack(request: web.BaseRequest, response: web.Response, size: int) -> bool:
+        value = response.content_type == VALUE_TYPE
+        accepted = request.headers.get("Accept-Encoding", "")
+        response.headers["Vary"] = "Accept-Encoding"
+        # Most HTTP libraries send a list without being asked: a value, which may well be packed already, is
+        # packed for those who name gzip alone.
+        if not (accepted.strip().lower() == "gzip" if value else accepts_gzip(accepted)):
+            return False
+        packed = await pack(response.body)  # type: ignore[arg-type]
+        if len(packed) >= size:
+            return False
+        response.body = packed
+        response.headers["Content-Encoding"] = "gzip"
+        return True
 
     @staticmethod
     def _incident(operation: str, error: Exception) -> errors.ApiError:

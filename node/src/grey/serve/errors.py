@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from grey.record import Position
 
 
 class Primary(msgspec.Struct, frozen=True):
@@ -68,9 +72,75 @@ def method_not_allowed(method: str, path: str, allowed: str) -> ApiError:
     return error
 
 
-def key_not_found(key: str) -> ApiError:
-    """The key was never written, or it was deleted."""
-    return ApiError(404, "not_found", f"the key {key} does not exist", "check the key, or list by its prefix")
+def key_not_found(key: str, headers: dict[str, str] | None = None) -> ApiError:
+    """The key was never written, or it was deleted. ``headers`` say who answers, and how late it is."""
+    return ApiError(
+        404,
+        "not_found",
+        f"the key {key} does not exist",
+        "check the key, or list by its prefix",
+        headers=headers,
+    )
+
+
+def unknown_encoding(found: str) -> ApiError:
+    """The body is encoded in a way that nobody here reads."""
+    error = bad_request(f"Content-Encoding must be gzip or identity, found {found[:100]!r}")
+    error.status, error.headers = 415, {"Accept-Encoding": "gzip, identity"}
+    return error
+
+
+def condition_failed(key: str, found: Position | None) -> ApiError:
+    """A condition of a write did not hold; ``found`` is where the key is, None: it does not exist."""
+    state = "does not exist" if found is None else f"is at position {found}"
+    return ApiError(
+        412,
+        "condition_failed",
+        f"the key {key} {state}, which is not what the request demands: nothing was written",
+        "read the key again, and decide anew",
+        key=key,
+        position=None if found is None else str(found),
+    )
+
+
+def list_compacted(token: str) -> ApiError:
+    """The snapshot that the pages of a walk belong to is gone."""
+    return ApiError(
+        410,
+        "compacted",
+        "the state that the earlier pages showed is no longer kept",
+        "go on with the newest state by passing next as after, or begin anew",
+        next=token,
+    )
+
+
+def watch_compacted(after: Position) -> ApiError:
+    """What changed since the position asked for is no longer kept."""
+    return ApiError(
+        410,
+        "compacted",
+        f"the changes after position {after} are no longer all kept here",
+        "list the keys anew, then watch from the position of that list",
+    )
+
+
+def diverged(message: str) -> ApiError:
+    """A position of a history that was given up: the client saw what a failover lost."""
+    return ApiError(409, "diverged", message, "list the keys anew, then watch from the position of that list")
+
+
+def yet_to_come(message: str, primary: Primary | None, lag_seconds: float | None) -> ApiError:
+    """The client knows of a newer state than this cluster has."""
+    where = "" if primary is None else f", or ask {primary.endpoint}"
+    return ApiError(
+        503,
+        "too_stale",
+        message,
+        f"retry in a moment{where}",
+        headers={"Retry-After": "1"},
+        primary=primary,
+        lag_seconds=lag_seconds,
+    )
 
 
 def too_large(what: str, limit_bytes: int) -> ApiError:
@@ -82,6 +152,13 @@ def too_large(what: str, limit_bytes: int) -> ApiError:
         "split the value over several keys, or store it elsewhere and keep a reference",
         limit_bytes=limit_bytes,
     )
+
+
+def too_slow(what: str, seconds: float) -> ApiError:
+    """A body did not come in time."""
+    error = bad_request(f"{what} did not arrive within {seconds:g} s", "send it again, in one go")
+    error.status = 408
+    return error
 
 
 def not_primary(cluster: str, primary: Primary | None) -> ApiError:
@@ -136,6 +213,17 @@ def overloaded(message: str) -> ApiError:
     )
 
 
+def rate_limited(client: str, per_second: int, wait_seconds: float) -> ApiError:
+    """One client asks more often than it may."""
+    return ApiError(
+        429,
+        "rate_limited",
+        f"{client} sends more than {per_second} requests per second",
+        "retry after the time in Retry-After; the limit is api.limits.requests_per_second",
+        headers={"Retry-After": str(max(1, math.ceil(wait_seconds)))},
+    )
+
+
 def outcome_unknown(message: str) -> ApiError:
     """A write that may or may not have happened."""
     return ApiError(
@@ -151,14 +239,11 @@ def request_id_reused(message: str) -> ApiError:
     return ApiError(422, "request_id_reused", message, "use a new Grey-Request-Id for each new request")
 
 
-def disk_full(message: str) -> ApiError:
+def disk_full(
+    message: str, hint: str = "free space on the volume of data_dir: writes work again by themselves then"
+) -> ApiError:
     """No room to write."""
-    return ApiError(
-        507,
-        "disk_full",
-        message,
-        "free space on the volume of data_dir: writes work again by themselves then",
-    )
+    return ApiError(507, "disk_full", message, hint)
 
 
 def forbidden(message: str) -> ApiError:

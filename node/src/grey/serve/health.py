@@ -76,15 +76,7 @@ class HealthPages:
 
     def _primary(self, query: str) -> str | None:
         http.query(query, ())
-        view = self._view
-        if view.state != "serving":
-            return view.not_ready()
-        if view.role.is_primary():
-            return None
-        if view.holds_role():
-            return "this cluster holds the primary role but could not confirm it in time"
-        primary = view.primary()
-        return f"the primary is {primary.cluster}" if primary else "no primary is known"
+        return self._view.not_writable()
 
     def _replica(self, query: str) -> str | None:
         wanted = http.text_of(http.query(query, ("lag",)), "lag")

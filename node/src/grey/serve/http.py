@@ -16,10 +16,15 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from aiohttp import web
 
-from grey.serve.errors import ApiError, bad_request, too_large
+from grey.serve.encoding import Unpacker
+from grey.serve.errors import ApiError, bad_request, too_large, too_slow, unknown_encoding
+from grey.serve.limits import LARGE_BYTES
 
 BODY_SECONDS = 30.0
 """How long the body of one request may take to arrive."""
+
+VALUE_TYPE = "application/octet-stream"
+JSON_TYPE = "application/json"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -107,15 +112,23 @@ def seconds_of(text: str, name: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def large_body(request: web.BaseRequest, limit_bytes: int) -> int:
+    """Return what a body may come to take; 0 for a small one, which nobody needs to count."""
+    length = request.content_length
+    if length is None or "Content-Encoding" in request.headers:
+        return limit_bytes if length != 0 and request.can_read_body else 0
+    return 0 if length < LARGE_BYTES else min(length, limit_bytes)
+
+
 async def read_body(request: web.BaseRequest, limit_bytes: int, what: str) -> bytes:
-    """Return the body; stops at the limit without reading the rest.
+    """Return the body, unpacked; stops at the limit without reading the rest.
 
     Raises ApiError, ClientGone.
     """
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise bad_request("Content-Encoding is not supported: send the bytes as they are")
+    unpacker = _unpacker(request, limit_bytes, what)
+    most = limit_bytes if unpacker is None else limit_bytes + limit_bytes // 64 + 4096
     length = request.content_length
-    if length is not None and length > limit_bytes:
+    if length is not None and length > most:
         raise too_large(what, limit_bytes)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -127,14 +140,27 @@ async def read_body(request: web.BaseRequest, limit_bytes: int, what: str) -> by
         async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):
             while part := await request.content.readany():
                 size += len(part)
-                if size > limit_bytes:
+                if size > most:
                     raise too_large(what, limit_bytes)
-                parts.append(part)
+                parts.append(part if unpacker is None else unpacker.feed(part))
     except TimeoutError:
-        raise bad_request(f"{what} did not arrive within {BODY_SECONDS:g} s") from None
+        raise too_slow(what, BODY_SECONDS) from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise ClientGone from error
+    if unpacker is not None:
+        unpacker.end()
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _unpacker(request: web.BaseRequest, limit_bytes: int, what: str) -> Unpacker | None:
+    if "Content-Encoding" not in request.headers:
+        return None
+    encoding = ",".join(request.headers.getall("Content-Encoding")).strip().lower()
+    if encoding in {"gzip", "x-gzip"}:
+        return Unpacker(limit_bytes, what)
+    if encoding in {"", "identity"}:
+        return None
+    raise unknown_encoding(encoding)
 
 
 def json_response(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -142,7 +168,7 @@ def json_response(document: Any, *, status: int = 200, headers: dict[str, str] |
     return web.Response(
         status=status,
         body=msgspec.json.encode(document),
-        headers={"Content-Type": "application/json", **(headers or {})},
+        headers={"Content-Type": JSON_TYPE, **(headers or {})},
     )
 
 
@@ -151,5 +177,5 @@ def error_response(error: ApiError) -> web.Response:
     return web.Response(
         status=error.status,
         body=error.body(),
-        headers={"Content-Type": "application/json", **error.headers},
+        headers={"Content-Type": JSON_TYPE, **error.headers},
     )

@@ -6,16 +6,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grey.data.errors import OutcomeUnknown, Overloaded, RequestIdReused, WriterStopped
+from grey.data.errors import (
+    ConditionFailed,
+    Copied,
+    Diverged,
+    NotYetHere,
+    OutcomeUnknown,
+    Overloaded,
+    RequestIdReused,
+    WriterStopped,
+)
 from grey.data.fence import DeadlinePassed, NotPrimary
 from grey.federation.interface import FederationStoreError
 from grey.federation.records import DamagedRecord
 from grey.serve import errors
 from grey.serve.errors import ApiError, Primary
-from grey.store.interface import CommitUncertain, DiskFull, StoreDamaged
+from grey.serve.http import key_text
+from grey.store.interface import (
+    CommitUncertain,
+    DiskFull,
+    EngineUnreachable,
+    QuotaExceeded,
+    StoreDamaged,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grey.serve.view import NodeView
+
+
+def _quota_exceeded(message: str) -> ApiError:
+    return errors.disk_full(message, "compact and defragment, see grey-ctl doctor; or raise store.quota")
+
+
+def _damaged(message: str) -> ApiError:
+    return errors.unavailable(message, "read from another cluster; see the log of this node")
+
+
+def _federation_store(message: str) -> ApiError:
+    return errors.unavailable(message, "see grey-ctl federation status at another cluster")
+
+
+# The first that fits counts: what is more special stands first.
+_BY_MESSAGE: tuple[tuple[type[Exception], Callable[[str], ApiError]], ...] = (
+    (OutcomeUnknown, errors.outcome_unknown),
+    (CommitUncertain, errors.outcome_unknown),
+    (Overloaded, errors.overloaded),
+    (RequestIdReused, errors.request_id_reused),
+    (QuotaExceeded, _quota_exceeded),
+    (DiskFull, errors.disk_full),
+    (WriterStopped, errors.unavailable),
+    (EngineUnreachable, errors.unavailable),
+    (Copied, errors.unavailable),
+    (Diverged, errors.diverged),
+    (StoreDamaged, _damaged),
+    (FederationStoreError, _federation_store),
+    (DamagedRecord, _federation_store),
+)
 
 
 class Translator:
@@ -26,27 +74,18 @@ class Translator:
 
     def __call__(self, error: Exception) -> ApiError | None:
         """Return the error to answer with; None for a fault of the node."""
+        view = self._view
         match error:
             case NotPrimary():
-                return errors.not_primary(self._view.cluster, self._primary(error.primary))
+                return errors.not_primary(view.cluster, self._primary(error.primary))
             case DeadlinePassed():
-                return errors.fenced(self._view.cluster)
-            case OutcomeUnknown() | CommitUncertain():
-                return errors.outcome_unknown(str(error))
-            case RequestIdReused():
-                return errors.request_id_reused(str(error))
-            case Overloaded():
-                return errors.overloaded(str(error))
-            case DiskFull():
-                return errors.disk_full(str(error))
-            case WriterStopped():
-                return errors.unavailable(str(error))
-            case StoreDamaged():
-                return errors.unavailable(str(error), "read from another cluster; see the log of this node")
-            case FederationStoreError() | DamagedRecord():
-                return errors.unavailable(str(error), "see grey-ctl federation status at another cluster")
-            case _:
-                return None
+                return errors.fenced(view.cluster)
+            case ConditionFailed():
+                return errors.condition_failed(key_text(error.key), error.found)
+            case NotYetHere():
+                return errors.yet_to_come(str(error), view.primary(), view.lag_seconds())
+        make = next((make for kind, make in _BY_MESSAGE if isinstance(error, kind)), None)
+        return None if make is None else make(str(error))
 
     def _primary(self, name: str | None) -> Primary | None:
         cluster = None if name is None else self._view.federation.cluster(name)

@@ -31,6 +31,10 @@ class NodeView:
         self.state: State = "starting"
         self.problems: list[Callable[[], str | None]] = []
         """Who to ask what is wrong at the moment; shown to operators."""
+        self.engine_problem: Callable[[], str | None] = lambda: None
+        """Says why the engine cannot be asked, None while it can."""
+        self.reads_from_memory: Callable[[], bool] = lambda: False
+        """Whether eventual reads need no engine."""
 
     def holds_role(self) -> bool:
         """Whether this cluster is the primary by the newest record seen, confirmed in time or not."""
@@ -59,12 +63,28 @@ class NodeView:
 
     def not_ready(self) -> str | None:
         """Return why this node serves no reads of a consistent state, None when it does."""
+        return "the node is stopping" if self.state == "stopping" else self.cannot_serve()
+
+    def cannot_serve(self) -> str | None:
+        """Return why requests are refused; a node that stops still answers what comes meanwhile."""
         if self.state == "starting":
             return "the node is starting"
-        if self.state == "stopping":
-            return "the node is stopping"
         if self.state == "refused":
             return self.problem() or "the data cannot be read"
+        problem = self.engine_problem()
+        if problem is not None and not self.reads_from_memory():
+            return problem
         if not self.holds_role() and not self.replication.consistent():
             return "a full copy from the primary is under way"
         return None
+
+    def not_writable(self) -> str | None:
+        """Return why no write of a client would be taken here, None when one would."""
+        if (reason := self.not_ready() or self.engine_problem()) is not None:
+            return reason
+        if self.role.is_primary():
+            return None
+        if self.holds_role():
+            return "this cluster holds the primary role but could not confirm it in time"
+        primary = self.primary()
+        return f"the primary is {primary.cluster}" if primary else "no primary is known"

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the key-value API takes and gives as JSON. ``grey.serve.openapi`` describes these very types."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from grey.serve import http
+
+if TYPE_CHECKING:
+    from grey.data.writer import Written
+    from grey.record import Envelope
+
+MAX_KEY_BYTES = 1024
+MAX_VALUE_BYTES = 1024 * 1024
+MAX_BATCH_OPERATIONS = 100
+MAX_BATCH_BODY_BYTES = 2 * 1024 * 1024
+"""Room for 1 MiB of values in base64 and 100 long keys, percent-encoded."""
+MAX_PAGE_ITEMS = 1000
+DEFAULT_PAGE_ITEMS = 100
+MIN_TTL_SECONDS = 1.0
+MAX_TTL_SECONDS = 3650 * 86400.0
+
+# The types say only what a decoder may refuse in words as good as ours; the rest is checked by hand.
+KeyText = Annotated[
+    str, Meta(description="A key: printable ASCII in which % and every other byte stand as %XX.")
+]
+PositionText = Annotated[
+    str, Meta(description="EPOCH.SEQUENCE, the same on every cluster.", examples=["1.42"])
+]
+StampText = Annotated[
+    str, Meta(description="Hybrid clock: MICROSECONDS.COUNTER.", examples=["1795390000000000.0"])
+]
+Base64Text = Annotated[
+    str, Meta(description="The bytes of a value.", extra_json_schema={"contentEncoding": "base64"})
+]
+DurationText = Annotated[
+    str, Meta(description="A number and ms, s, m, h or d; from 1s to 3650d.", examples=["30s"])
+]
+TimeText = Annotated[
+    str,
+    Meta(description="When the key is deleted (RFC 3339, UTC).", extra_json_schema={"format": "date-time"}),
+]
+
+
+class BatchOperation(msgspec.Struct, forbid_unknown_fields=True):
+    """One operation of a batch. ``ttl`` and ``if_absent`` belong to a put; at most one condition is given."""
+
+    op: Literal["put", "delete"]
+    key: KeyText
+    value_base64: Base64Text | None = None
+    ttl: DurationText | None = None
+    if_absent: bool = False
+    if_position: PositionText | None = None
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a batch: operations on distinct keys."""
+
+    operations: list[BatchOperation]
+
+
+class Done(msgspec.Struct):
+    """What one operation came to. ``position`` and ``stamp`` are null when nothing was there to delete."""
+
+    key: KeyText
+    position: PositionText | None
+    stamp: StampText | None
+
+
+class Deleted(Done):
+    """What a delete came to."""
+
+    existed: bool
+
+
+class BatchDone(msgspec.Struct):
+    """What the operations of a batch came to, in their order."""
+
+    results: list[Done]
+
+
+class ListedItem(msgspec.Struct):
+    """One key of a page: without ``value_base64`` with values=false, with ``expires`` if it has a ttl."""
+
+    key: KeyText
+    position: PositionText
+    stamp: StampText
+    value_base64: Base64Text | UnsetType = UNSET
+    expires: TimeText | UnsetType = UNSET
+
+
+class Listed(msgspec.Struct):
+    """A page of keys. ``position`` is that of the snapshot to which all pages of the walk belong."""
+
+    items: list[ListedItem]
+    next: str | None
+    position: PositionText
+
+
+class Changed(msgspec.Struct):
+    """The data of a put or delete event of a watch."""
+
+    key: KeyText
+    position: PositionText
+    stamp: StampText
+    origin: str
+    value_base64: Base64Text | UnsetType = UNSET
+    expires: TimeText | UnsetType = UNSET
+
+
+class Ended(msgspec.Struct):
+    """The data of the last event of a watch that the node ends."""
+
+    code: str
+    message: str
+
+
+def time_text(microseconds: int) -> str:
+    """Return a time (microseconds since the Unix epoch) in RFC 3339."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{found:%Y-%m-%dT%H:%M:%S}.{rest:06}Z"
+
+
+def done(written: Written) -> Done:
+    """Say what a put, or a delete in a batch, came to."""
+    return Done(
+        http.key_text(written.key),
+        None if written.position is None else str(written.position),
+        None if written.stamp is None else str(written.stamp),
+    )
+
+
+def deleted(written: Written) -> Deleted:
+    """Say what a delete came to."""
+    what = done(written)
+    return Deleted(what.key, what.position, what.stamp, written.existed)
+
+
+def listed(envelope: Envelope, *, values: bool) -> ListedItem:
+    """Return the entry of a key that exists."""
+    return ListedItem(
+        http.key_text(envelope.key),
+        str(envelope.position),
+        str(envelope.stamp),
+        _value(envelope) if values else UNSET,
+        UNSET if envelope.expires is None else time_text(envelope.expires),
+    )
+
+
+def changed(envelope: Envelope, *, values: bool) -> Changed:
+    """Return what a watcher is told of a change."""
+    return Changed(
+        http.key_text(envelope.key),
+        str(envelope.position),
+        str(envelope.stamp),
+        envelope.origin,
+        _value(envelope) if values and envelope.value is not None else UNSET,
+        UNSET if envelope.expires is None else time_text(envelope.expires),
+    )
+
+
+def _value(envelope: Envelope) -> str:
+    return base64.b64encode(envelope.value or b"").decode("ascii")

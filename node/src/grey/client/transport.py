@@ -8,6 +8,7 @@ import asyncio
 import os
 import ssl
 import time
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -110,7 +111,8 @@ class Transport:
         self._connect_seconds = connect_seconds
         self._connections = connections
         self._calls: aiohttp.ClientSession | None = None
-        self._streams: aiohttp.ClientSession | None = None
+        self._watches: aiohttp.ClientSession | None = None
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._closed = False
 
     async def targets(self, endpoint: str, *, timeout_seconds: float) -> list[Target]:
@@ -150,8 +152,11 @@ class Transport:
     async def close(self) -> None:
         """Close all connections; requests that are under way fail."""
         self._closed = True
-        sessions = (self._calls, self._streams)
-        self._calls = self._streams = None
+        # The HTTP library would leave whoever reads a stream waiting.
+        for stream in list(self._streams):
+            stream.close()
+        sessions = (self._calls, self._watches)
+        self._calls = self._watches = None
         for session in sessions:
             if session is not None:
                 await session.close()
@@ -175,7 +180,9 @@ class Transport:
                 trace_request_ctx=fate,
             )
             if stream and response.status == 200:
-                return Answer(response.status, response.headers, b"", Stream(response))
+                opened = Stream(response)
+                self._streams.add(opened)
+                return Answer(response.status, response.headers, b"", opened)
             async with response:
                 body = await response.read()
         if response.headers.get("Content-Encoding") == "gzip":
@@ -205,8 +212,8 @@ class Transport:
 
     def _session(self, *, stream: bool) -> aiohttp.ClientSession:
         if stream:
-            self._streams = self._streams or _new_session(0)
-            return self._streams
+            self._watches = self._watches or _new_session(0)
+            return self._watches
         self._calls = self._calls or _new_session(self._connections)
         return self._calls
 

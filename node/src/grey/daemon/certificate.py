@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Watches the node's own certificate: says when it ends, and takes a new one without a restart."""
+"""Watches the node's own certificate: says when it ends, and takes new files without a restart."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    MakeContext = Callable[[tls.TlsFiles], ssl.SSLContext]
+
 log = logging.getLogger("grey.daemon")
 
 
 class CertificateWatch:
-    """The node's leaf as it is on disk and as it is served.
+    """The node's certificate, key and trust bundle as they are on disk and as they are used.
 
-    New files are taken when they are whole and fit together; until then the old ones stay in use. A new trust
-    bundle adds its roots at once; roots that it lacks are dropped by a restart only (OpenSSL cannot forget).
+    New files are taken when they are whole and fit together; until then the old ones stay in use. Contexts
+    that are asked for from then on have the new certificate and trust the roots of the new bundle alone.
+    ``taken`` counts the times; ``roots_changed`` says whether the last time the bundle was another one.
     """
 
     def __init__(self, files: tls.TlsFiles, identity: str, *, wall: Callable[[], float] = time.time) -> None:
@@ -32,13 +35,23 @@ class CertificateWatch:
         self._wall = wall
         self._stamp = self._stamps()
         self._fault: str | None = None
-        self._contexts: list[ssl.SSLContext] = []
         self.leaf = tls.inspect(files, identity=identity)
+        self._newest: dict[MakeContext, ssl.SSLContext] = {tls.client_context: tls.client_context(files)}
+        self.taken = 0
+        self.roots_changed = False
 
-    def serve_with(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        """Keep the certificate of a context up to date; return the context."""
-        self._contexts.append(context)
-        return context
+    def client(self) -> ssl.SSLContext:
+        """Return the context for a new connection to another node."""
+        return self._newest[tls.client_context]
+
+    def server(self, *, mutual: bool, node_to_node: bool) -> Callable[[], ssl.SSLContext]:
+        """Return what gives the newest context to listen with. Raises TlsError."""
+
+        def make(files: tls.TlsFiles) -> ssl.SSLContext:
+            return tls.server_context(files, mutual=mutual, node_to_node=node_to_node)
+
+        self._newest[make] = make(self._files)
+        return lambda: self._newest[make]
 
     def expiry_seconds(self) -> float:
         """Return how long the certificate is still valid; negative when it is over."""
@@ -56,17 +69,20 @@ class CertificateWatch:
     def _reload(self) -> None:
         stamp = self._stamps()
         if stamp == self._stamp:
+            self._fault = None
             return
         try:
             leaf = tls.inspect(self._files, identity=self._identity)
-            for context in self._contexts:
-                context.load_cert_chain(self._files.cert_file, self._files.key_file)
-                context.load_verify_locations(self._files.ca_file)
-        except (tls.TlsError, OSError) as error:
+            newest = {make: make(self._files) for make in self._newest}
+        except tls.TlsError as error:
             # Two files cannot be replaced at once: a mismatch for a moment is no fault yet, so look again.
             self._fault = str(error)
             return
-        self._stamp, self._fault, self.leaf = stamp, None, leaf
+        if self._stamps() != stamp:
+            return
+        self.roots_changed = stamp[-1] != self._stamp[-1]
+        self._stamp, self._fault, self.leaf, self._newest = stamp, None, leaf, newest
+        self.taken += 1
         log.info("certificate taken serial=%s days=%.1f", leaf.serial, self.expiry_seconds() / 86400)
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:

@@ -14,9 +14,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from grey.data.identity import Identity, describe, new_identity, read_identity, write_identity
-from grey.store.durable import replace_file
-from grey.store.interface import DiskFull, StoreDamaged, StoreError, StoreInUse
+from grey.daemon.data_engine import open_etcd
+from grey.daemon.identity_file import (
+    StateRefused,
+    read_file,
+    require_file,
+    require_own,
+    require_same,
+    write_file,
+)
+from grey.daemon.shared_engine import SharedData, patiently
+from grey.data.identity import Identity, new_identity, read_identity, write_identity
+from grey.store.interface import CommitUncertain, EngineUnreachable, StoreError, StoreInUse
 from grey.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -24,10 +33,6 @@ if TYPE_CHECKING:
     from grey.config.node import NodeFile
 
 DATA_FILE = "data.sqlite"
-
-
-class StateRefused(Exception):
-    """What is on disk must not be served or changed; the message says why and the next step (exit code 3)."""
 
 
 class InitResult(msgspec.Struct, frozen=True):
@@ -42,9 +47,16 @@ def data_path(config: NodeFile) -> Path:
     return Path(config.data_dir) / DATA_FILE
 
 
-async def init(config: NodeFile, federation: Federation, *, check: bool = False) -> InitResult:
-    """Make what is missing, or with ``check`` only say whether something is. Raises StateRefused."""
+async def init(
+    config: NodeFile, federation: Federation, *, check: bool = False, wait_seconds: float = 0.0
+) -> InitResult:
+    """Make what is missing, or with ``check`` only say whether something is.
+
+    Raises StateRefused; EngineUnreachable and CommitUncertain when the engine was not there for so long.
+    """
     try:
+        if config.store.engine == "etcd":
+            return await _init_shared(config, federation, check=check, wait_seconds=wait_seconds)
         known = read_file(config)
         if known is not None:
             return await _compare(config, federation, known)
@@ -53,35 +65,31 @@ async def init(config: NodeFile, federation: Federation, *, check: bool = False)
         if check:
             return InitResult(changed=True, data_id=None)
         return await _make(config, federation)
-    except (StoreDamaged, DiskFull, StoreError, OSError) as error:
+    except (EngineUnreachable, CommitUncertain):
+        raise
+    except (StoreError, OSError) as error:
         raise StateRefused(str(error)) from error
 
 
-async def open_data(config: NodeFile, federation: Federation) -> tuple[SqliteStore, Identity]:
+async def open_sqlite(config: NodeFile, federation: Federation) -> tuple[SqliteStore, Identity]:
     """Open the data of this node for serving. Raises StateRefused."""
+    known = require_file(config)
     try:
-        known = read_file(config)
-        if known is None:
-            raise StateRefused(
-                f"{config.identity_file} does not exist: this node has no data yet. Make it with: greyd init"
-            )
         return await _open(config, federation, known), known
     except (StoreError, OSError) as error:
         raise StateRefused(str(error)) from error
 
 
-def read_file(config: NodeFile) -> Identity | None:
-    """Read the identity file; None when there is none. Raises StateRefused when it cannot be read."""
-    path = Path(config.identity_file)
+async def _init_shared(
+    config: NodeFile, federation: Federation, *, check: bool, wait_seconds: float
+) -> InitResult:
+    store = await open_etcd(config, federation)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Identity)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, OSError) as error:
-        raise StateRefused(
-            f"{path} must hold the identity of this node's data, but cannot be read: {error}. "
-            "Restore it from a backup; if the data is intact, delete this file and run greyd init"
-        ) from error
+        data = SharedData(config, federation, store)
+        changed, held = await patiently(lambda: data.make(check=check), wait_seconds)
+    finally:
+        await store.close()
+    return InitResult(changed=changed, data_id=None if held is None else held.data_id)
 
 
 async def _compare(config: NodeFile, federation: Federation, known: Identity) -> InitResult:
@@ -95,7 +103,7 @@ async def _compare(config: NodeFile, federation: Federation, known: Identity) ->
 
 
 async def _open(config: NodeFile, federation: Federation, known: Identity) -> SqliteStore:
-    _require_own(config, federation, known, config.identity_file)
+    require_own(config, federation, known, config.identity_file)
     path = data_path(config)
     if not path.exists():
         raise StateRefused(
@@ -105,20 +113,11 @@ async def _open(config: NodeFile, federation: Federation, known: Identity) -> Sq
         )
     store = await SqliteStore.open(path)
     try:
-        _require_same(await read_identity(store), known, str(path), config.identity_file)
+        require_same(await read_identity(store), known, str(path), config.identity_file)
     except BaseException:
         await store.close()
         raise
     return store
-
-
-def _require_same(held: Identity | None, known: Identity, path: str, identity_file: str) -> None:
-    if held != known:
-        found = "of nobody" if held is None else f"of {describe(held)}"
-        raise StateRefused(
-            f"{path} holds the data {found}, but {identity_file} says {describe(known)}: "
-            "the data folder was replaced. Put the right data back"
-        )
 
 
 async def _finish(config: NodeFile, federation: Federation, *, check: bool) -> InitResult:
@@ -137,9 +136,9 @@ async def _finish(config: NodeFile, federation: Federation, *, check: bool) -> I
     finally:
         await store.close()
     if held is not None:
-        _require_own(config, federation, held, str(path))
+        require_own(config, federation, held, str(path))
     if not check and held is not None:
-        _write_file(config, held)
+        write_file(config, held)
     return InitResult(changed=True, data_id=None if held is None else held.data_id)
 
 
@@ -151,7 +150,7 @@ async def _make(config: NodeFile, federation: Federation) -> InitResult:
         identity = await _give_identity(config, federation, store)
     finally:
         await store.close()
-    _write_file(config, identity)
+    write_file(config, identity)
     return InitResult(changed=True, data_id=identity.data_id)
 
 
@@ -159,18 +158,3 @@ async def _give_identity(config: NodeFile, federation: Federation, store: Sqlite
     identity = new_identity(federation.name, config.cluster, config.name)
     await write_identity(store, identity)
     return identity
-
-
-def _require_own(config: NodeFile, federation: Federation, found: Identity, where: str) -> None:
-    wanted = (federation.name, config.cluster, config.name)
-    if (found.federation, found.cluster, found.node) != wanted:
-        raise StateRefused(
-            f"{where} belongs to {describe(found)}, but this node is {'/'.join(wanted)}. "
-            "Correct the node's file, or put the right data in place"
-        )
-
-
-def _write_file(config: NodeFile, identity: Identity) -> None:
-    path = Path(config.identity_file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, msgspec.json.encode(identity) + b"\n")

@@ -20,9 +20,10 @@ from grey.config import support
 from grey.config.errors import ConfigError
 from grey.daemon import init as init_room
 from grey.daemon import logs
+from grey.daemon.identity_file import StateRefused
 from grey.link.tls import TlsError
 from grey.serve.errors import CannotListen
-from grey.store.interface import StoreDamaged
+from grey.store.interface import StoreDamaged, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,13 +57,20 @@ def main() -> None:
 @main.command("init")
 @_config_option
 @click.option("--check", is_flag=True, help="Say what would be made, change nothing.")
-def init_command(path: str, *, check: bool) -> None:
+@click.option(
+    "--wait", "wait_seconds", type=click.FloatRange(min=0), help="Wait so many seconds for a shared engine."
+)
+def init_command(path: str, *, check: bool, wait_seconds: float | None) -> None:
     """Make the empty data store and the identity file, once."""
     config, federation = _load(path)
     try:
-        result = asyncio.run(init_room.init(config, federation, check=check))
-    except init_room.StateRefused as error:
+        result = asyncio.run(
+            init_room.init(config, federation, check=check, wait_seconds=wait_seconds or 0.0)
+        )
+    except StateRefused as error:
         _stop(REFUSED, str(error))
+    except StoreError as error:
+        _stop(FAILED, f"{error}. Start the engine first: greyd engine --config {path}")
     _print(result)
 
 
@@ -85,7 +93,7 @@ def run_command(path: str) -> None:
         if _code(error) == FAILED:
             _log.critical("a room failed for good", exc_info=error)
         _stop(_code(error), _words(error))
-    except (init_room.StateRefused, TlsError, CannotListen, StoreDamaged) as error:
+    except (StateRefused, TlsError, CannotListen, StoreDamaged) as error:
         _stop(_code(error), str(error))
 
 
@@ -177,7 +185,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def _code(error: BaseException) -> int:
-    refused = isinstance(error, init_room.StateRefused | TlsError | CannotListen | StoreDamaged)
+    refused = isinstance(error, StateRefused | TlsError | CannotListen | StoreDamaged)
     return REFUSED if refused else FAILED
 
 

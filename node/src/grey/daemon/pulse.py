@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from grey.federation.interface import MemberReport
 from grey.record.position import ORIGIN, Position
 from grey.serve.metrics import Figures
+from grey.store.interface import StoreDamaged, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from grey.federation.keeper import RoleKeeper
     from grey.serve.metrics import NodeMetrics
     from grey.serve.view import NodeView
-    from grey.store.interface import Store
+    from grey.store.interface import Store, StoreStatus
 
 INTERVAL_SECONDS = 0.25
 _WINDOW = 21
+_log = logging.getLogger(__name__)
 
 
 class Pulse:
@@ -37,33 +40,58 @@ class Pulse:
         keeper: RoleKeeper,
         metrics: NodeMetrics,
         *,
+        leads: Callable[[], bool],
         store_up: Callable[[], bool],
         certificate_expiry: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``store_up`` says whether the federation store answered last; the others are in seconds."""
+        """``store_up`` says whether the federation store answered last; the others are in seconds.
+
+        ``leads`` says whether this node leads its cluster.
+        """
         self._view = view
         self._store = store
         self._history = history
         self._keeper = keeper
         self._metrics = metrics
+        self._leads = leads
         self._store_up = store_up
         self._certificate_expiry = certificate_expiry
         self._monotonic = monotonic
         self._position = ORIGIN
         self._epoch = 0
         self._applied = 0
+        self._status: StoreStatus | None = None
+        self._engine_problem: str | None = None
         # Throughput is that of about the last five seconds.
         self._samples: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
 
     async def run(self) -> None:
-        """Measure until cancelled. Raises what the store raises."""
+        """Measure until cancelled. Raises StoreDamaged."""
         while True:
             await self.measure()
             await asyncio.sleep(INTERVAL_SECONDS)
 
+    def engine_problem(self) -> str | None:
+        """Return why the engine could not be asked last, None when it could."""
+        return self._engine_problem
+
     async def measure(self) -> None:
-        """Measure once."""
+        """Measure once; without the engine the figures stay as they were. Raises StoreDamaged."""
+        try:
+            await self._measure()
+        except StoreDamaged:
+            raise
+        except StoreError as error:
+            if self._engine_problem is None:
+                _log.warning("the engine cannot be asked: %s", error)
+            self._engine_problem = f"the engine cannot be asked: {error}"
+        else:
+            if self._engine_problem is not None:
+                _log.info("the engine answers again")
+            self._engine_problem = None
+
+    async def _measure(self) -> None:
         position = await self._history.position()
         epoch = await self._history.epoch() or 0
         if not self._view.holds_role() and self._position != ORIGIN:
@@ -111,8 +139,10 @@ class Pulse:
         return "copying" if copying else "serving"
 
     async def metrics_text(self) -> bytes:
-        """Return the Prometheus text."""
-        await self.measure()
+        """Return the Prometheus text. Raises StoreDamaged."""
+        if self._engine_problem is None:
+            await self.measure()
+            await self._ask_status()
         view = self._view
         holder = view.role.holder()
         primary = view.holds_role()
@@ -123,9 +153,19 @@ class Pulse:
                 sequence=self._position.sequence,
                 lag_seconds=None if primary else view.replication.lag_seconds(),
                 lag_records=None if primary else view.replication.lag_records(),
-                store_bytes=(await self._store.status()).bytes,
+                leader=self._leads(),
+                engine_up=self._engine_problem is None,
+                store=self._status,
                 role_deadline_seconds=self._keeper.remaining_seconds(),
                 federation_store_up=self._store_up(),
                 certificate_expiry_seconds=self._certificate_expiry(),
             )
         )
+
+    async def _ask_status(self) -> None:
+        try:
+            self._status = await self._store.status()
+        except StoreDamaged:
+            raise
+        except StoreError as error:
+            _log.debug("the engine does not say how it is: %s", error)

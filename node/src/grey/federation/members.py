@@ -62,11 +62,15 @@ class Members:
         store: FederationStore,
         *,
         report: Callable[[], MemberReport],
+        publishes: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``report`` returns the own report; its counter is replaced by one that grows across restarts."""
+        """``report`` returns the own report; its counter is replaced by one that grows across restarts.
+
+        ``publishes`` says whether this node is the one that speaks for its cluster.
+        """
         detection = federation.failover.detection_time_seconds
         self._interval = report_interval(detection)
         self._threshold = offline_threshold(detection)
@@ -74,6 +78,7 @@ class Members:
         self._cluster = cluster
         self._store = store
         self._report = report
+        self._publishes = publishes
         self._monotonic = monotonic
         self._wall = wall
         self._sleep = sleep
@@ -83,7 +88,10 @@ class Members:
         self._problem: str | None = None
 
     def observed(self) -> Mapping[str, Observed]:
-        """Return every cluster of the federation file as seen from here, the own one by its own word."""
+        """Return every cluster of the federation file as seen from here, the own one by its own word.
+
+        A node that does not speak for its cluster knows it as it knows the others.
+        """
         return {name: self._observe(name) for name in self._names}
 
     def reported(self) -> Mapping[str, Position] | None:
@@ -110,9 +118,10 @@ class Members:
             await self._sleep(self._interval)
 
     async def step(self) -> None:
-        """Read all reports and publish the own one."""
+        """Read all reports, and publish the own one if this node speaks for its cluster."""
         faults = []
-        for outcome in await asyncio.gather(self._read(), self._publish(), return_exceptions=True):
+        steps = [self._read(), self._publish()] if self._publishes() else [self._read()]
+        for outcome in await asyncio.gather(*steps, return_exceptions=True):
             if isinstance(outcome, FederationStoreError):
                 faults.append(str(outcome))
             elif outcome is not None:
@@ -139,12 +148,14 @@ class Members:
         self._was_read = True
 
     async def _publish(self) -> None:
-        self._counter += 1
+        # Another node of this cluster may have reported before, with a clock of its own.
+        seen = self._seen.get(self._cluster)
+        self._counter = max(self._counter, seen.report.counter if seen else 0) + 1
         report = msgspec.structs.replace(self._report(), cluster=self._cluster, counter=self._counter)
         await self._store.put(records.member_key(self._cluster), records.encode(report))
 
     def _observe(self, name: str) -> Observed:
-        if name == self._cluster:
+        if name == self._cluster and self._publishes():
             return Observed(self._report(), online=True, last_seen_seconds=0.0)
         seen = self._seen.get(name)
         if seen is None:

@@ -13,7 +13,7 @@ from grey.link.resolver import NamesResolver
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class PeerSession:
@@ -25,22 +25,26 @@ class PeerSession:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | Callable[[], ssl.SSLContext],
         names: Mapping[str, Sequence[str]],
         *,
         connect_seconds: float = 3.0,
         total_seconds: float = 10.0,
     ) -> None:
-        """``context`` is ``grey.link.tls.client_context``. Must be called inside a running event loop."""
+        """``context`` is ``grey.link.tls.client_context``, or gives the one for a new connection.
+
+        Must be called inside a running event loop.
+        """
+        self._context = context if callable(context) else lambda: context
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=context,
                 resolver=NamesResolver(names),
                 ttl_dns_cache=30,
                 keepalive_timeout=30,
             ),
             timeout=aiohttp.ClientTimeout(total=total_seconds, sock_connect=connect_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
         )
 
@@ -54,6 +58,7 @@ class PeerSession:
         return self._http.request(
             method,
             peer_url(host, port, path),
+            ssl=self._context(),
             server_hostname=identity,
             allow_redirects=False,
             **options,
@@ -63,7 +68,9 @@ class PeerSession:
         self, identity: str, host: str, port: int, path: str, **options: Any
     ) -> aiohttp.client._WSRequestContextManager:
         """Open a WebSocket to the peer whose certificate names ``identity``."""
-        return self._http.ws_connect(peer_url(host, port, path), server_hostname=identity, **options)
+        return self._http.ws_connect(
+            peer_url(host, port, path), ssl=self._context(), server_hostname=identity, **options
+        )
 
     async def close(self) -> None:
         """Close all connections."""

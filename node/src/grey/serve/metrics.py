@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 from grey import __version__
+from grey.store.interface import StoreStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,9 @@ class Figures(msgspec.Struct, frozen=True):
     sequence: int | None
     lag_seconds: float | None
     lag_records: int | None
-    store_bytes: int | None
+    leader: bool
+    engine_up: bool
+    store: StoreStatus | None
     role_deadline_seconds: float | None
     federation_store_up: bool | None
     certificate_expiry_seconds: float | None
@@ -78,7 +81,8 @@ class NodeMetrics:
         self._plain = {
             "epoch": self._gauge("grey_epoch", "The epoch of the newest role record seen."),
             "sequence": self._gauge("grey_position_sequence", "Sequence of the newest record held here."),
-            "store_bytes": self._gauge("grey_store_bytes", "Size of the data store on disk."),
+            "leader": self._gauge("grey_leader", "1 on the node that leads its cluster."),
+            "engine_up": self._gauge("grey_engine_up", "1 when the engine of the data answered last time."),
             "role_deadline_seconds": self._gauge(
                 "grey_role_deadline_seconds", "Time left to this node to write; 0 when it may not."
             ),
@@ -88,6 +92,15 @@ class NodeMetrics:
             "certificate_expiry_seconds": self._gauge(
                 "grey_certificate_expiry_seconds", "Time until the node's certificate expires."
             ),
+        }
+
+        self._store = {
+            "bytes": self._gauge("grey_store_bytes", "Size of the data store on disk."),
+            "used_bytes": self._gauge("grey_store_used_bytes", "What of it holds data."),
+            "limit_bytes": self._gauge("grey_store_limit_bytes", "The engine's limit of its size."),
+            "members": self._gauge("grey_engine_members", "Members that the engine has."),
+            "reachable": self._gauge("grey_engine_members_reachable", "Members that answer, this one too."),
+            "majority": self._gauge("grey_engine_majority", "1 when the member here follows a leader."),
         }
 
     def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
@@ -121,4 +134,7 @@ class NodeMetrics:
         for name, plain in self._plain.items():
             found = getattr(figures, name)
             plain.set(float("nan") if found is None else float(found))
+        for name, of_store in self._store.items():
+            found = None if figures.store is None else getattr(figures.store, name)
+            of_store.set(float("nan") if found is None else float(found))
         return generate_latest(self.registry)

@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.engines import MemoryEngine, SqliteEngine
+from support.engines import EtcdEngine, MemoryEngine, SqliteEngine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from support.engines import Engine
 
     from grey.store.interface import Store
 
+ENGINES: dict[str, Callable[[Path], Engine]] = {
+    "sqlite": SqliteEngine,
+    "memory": lambda _: MemoryEngine(),
+    "etcd": lambda _: EtcdEngine(),
+    "etcd-tls": lambda _: EtcdEngine(tls=True),
+}
 
-@pytest.fixture(params=["sqlite", "memory"])
+
+@pytest.fixture(params=list(ENGINES))
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    made: Engine = SqliteEngine(tmp_path) if request.param == "sqlite" else MemoryEngine()
+    made = ENGINES[request.param](tmp_path)
     yield made
     await made.stop()
 

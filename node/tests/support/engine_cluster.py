@@ -5,18 +5,19 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
+import random
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from support.etcd_cluster import ETCD, free_ports
+from support.etcd_cluster import ETCD
 from support.pki import Authority
 
 from grey.config.engine import DataStore, EngineMember
@@ -24,18 +25,19 @@ from grey.config.model import Endpoint
 from grey.link.etcd import Member
 from grey.link.etcd_health import ask_health
 from grey.store.etcd import EtcdAccess, EtcdStore
-from grey.store.etcd_engine import Timing, command_line
+from grey.store.etcd_engine import Timing, clear_socket, command_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from grey.config.model import TlsFiles
     from grey.link.etcd_health import MemberHealth
 
 PEER_NAME = "aws-east.grey.internal"
 QUICK = Timing(heartbeat_milliseconds=50, election_milliseconds=500)
 QUOTA_BYTES = 256 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1
+_ENVIRONMENT = ("PATH", "ETCD_UNSUPPORTED_ARCH")
+# Ends the process with the test. Not a preexec_fn: gRPC's threads make a fork abort now and then.
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 class EngineProcess:
@@ -78,9 +80,10 @@ class EngineProcess:
 
     def start(self) -> None:
         """Start it; ``EngineCluster.healthy`` waits until it answers."""
-        command = command_line(self.store, self.member, PEER_NAME, timing=QUICK)
+        command = [*_DIES_WITH_US, *command_line(self.store, self.member, PEER_NAME, timing=QUICK)]
         command += [f"--{name}={value}" for name, value in self._options.items()]
         Path(self.member.run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        clear_socket(self.store)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -88,12 +91,8 @@ class EngineProcess:
                 stdout=log,
                 stderr=log,
                 cwd=self.member.run_dir,
-                env={
-                    "PATH": os.environ.get("PATH", ""),
-                    "ETCD_UNSUPPORTED_ARCH": os.environ.get("ETCD_UNSUPPORTED_ARCH", ""),
-                },
+                env={key: os.environ[key] for key in _ENVIRONMENT if key in os.environ},
                 umask=0o077,
-                preexec_fn=_die_with_the_parent,
             )
 
     def kill(self) -> None:
@@ -108,6 +107,10 @@ class EngineProcess:
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
+
+    def log(self) -> str:
+        """Return the end of what it logged."""
+        return (self.folder / "log").read_text()[-2000:]
 
     async def open(self, *, timeout_seconds: float = 10.0) -> EtcdStore:
         """Open the store as greyd beside this member does."""
@@ -134,17 +137,14 @@ class EngineCluster:
         etcd_options: Mapping[str, str] | None = None,
     ) -> None:
         """``tls``: greyd reaches them over mutual TLS instead of a socket. ``etcd_options`` go last."""
+        if shutil.which(ETCD) is None:
+            raise RuntimeError("these tests need etcd in PATH (Debian: apt-get install etcd-server)")
         self.folder = Path(tempfile.mkdtemp(prefix="grey-engine-"))
         self.authority = Authority("engine")
-        peers = {
-            f"node-{number}": Endpoint("127.0.0.1", port)
-            for number, port in enumerate(free_ports(size), start=1)
-        }
-        clients = free_ports(size)
-        self.members = [
-            self._make(name, peers, clients[number] if tls else None, quota_bytes, etcd_options or {})
-            for number, name in enumerate(peers)
-        ]
+        # Addresses that nobody else uses: a port of 127.0.0.1 may be taken between looking and listening.
+        net = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
+        peers = {f"node-{number}": Endpoint(f"{net}.{number}", 2380) for number in range(1, size + 1)}
+        self.members = [self._make(name, peers, quota_bytes, etcd_options or {}, tls=tls) for name in peers]
 
     def start(self) -> None:
         for member in self.members:
@@ -159,12 +159,15 @@ class EngineCluster:
     async def healthy(self, *, members: int | None = None, within: float = 30.0) -> list[MemberHealth]:
         """Wait until all members (or ``members`` of them) answer and follow a leader."""
         wanted = len(self.members) if members is None else members
-        async with asyncio.timeout(within):
-            while True:
-                found = await self._health()
-                if sum(each.has_leader for each in found) >= wanted and any(each.leader for each in found):
-                    return found
-                await asyncio.sleep(0.05)
+        deadline = time.monotonic() + within
+        while True:
+            found = await self._health()
+            if sum(each.has_leader for each in found) >= wanted and any(each.leader for each in found):
+                return found
+            if time.monotonic() > deadline:
+                logs = "\n".join(member.log() for member in self.members)
+                raise AssertionError(f"{wanted} members were not healthy in {within} s: {found}\n{logs}")
+            await asyncio.sleep(0.05)
 
     async def leader(self) -> EngineProcess:
         """Return the member that leads now."""
@@ -183,28 +186,30 @@ class EngineCluster:
         self,
         name: str,
         peers: dict[str, Endpoint],
-        client_port: int | None,
         quota_bytes: int,
         options: Mapping[str, str],
+        *,
+        tls: bool,
     ) -> EngineProcess:
         folder = self.folder / name
-        tls: TlsFiles = self.authority.issue(folder / "tls", name, dns=[PEER_NAME])
+        address = peers[name].host
+        # Connections within a host come from 127.0.0.1, whichever of its addresses they go to.
+        files = self.authority.issue(folder / "tls", name, dns=[PEER_NAME], addresses=[address, "127.0.0.1"])
         member = EngineMember(
             name=name,
-            etcd=shutil.which(ETCD) or ETCD,
+            etcd=ETCD,
             data_dir=str(folder / "data"),
             run_dir=str(folder / "run"),
             marker_file=str(folder / "member.json"),
             peer=peers[name],
-            tls=tls,
+            tls=files,
             members=peers,
             token=self.folder.name,
         )
-        socket = f"unix:{folder}/run/etcd:0"
         store = DataStore(
             engine="etcd",
-            endpoint=socket if client_port is None else f"127.0.0.1:{client_port}",
-            tls=None if client_port is None else tls,
+            endpoint=f"{address}:2379" if tls else f"unix:{folder}/run/etcd:0",
+            tls=files if tls else None,
             quota_bytes=quota_bytes,
             member=member,
         )
@@ -221,7 +226,3 @@ async def engine_cluster(size: int = 1, **settings: Any) -> AsyncIterator[Engine
         yield cluster
     finally:
         cluster.stop()
-
-
-def _die_with_the_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

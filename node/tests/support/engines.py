@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from support.engine_cluster import EngineCluster
 from support.memory_store import MemoryStore
 
 from grey.store.sqlite import SqliteStore
@@ -13,6 +14,7 @@ from grey.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from grey.store.etcd import EtcdStore
     from grey.store.interface import Store
 
 
@@ -72,3 +74,43 @@ class MemoryEngine:
 
     async def stop(self) -> None:
         """Nothing to close."""
+
+
+class EtcdEngine:
+    """Each store is an etcd process of its own, reached through its socket or over mutual TLS."""
+
+    def __init__(self, *, tls: bool = False) -> None:
+        self._tls = tls
+        self._clusters: list[EngineCluster] = []
+        self._owners: dict[int, EngineCluster] = {}
+        self._stores: list[EtcdStore] = []
+
+    async def create(self) -> Store:
+        cluster = EngineCluster(tls=self._tls)
+        self._clusters.append(cluster)
+        cluster.start()
+        await cluster.healthy()
+        return await self._open(cluster)
+
+    async def reopen(self, store: Store) -> Store:
+        """The process is killed meanwhile, so that only what is on disk counts."""
+        cluster = self._owners[id(store)]
+        await store.close()
+        cluster.members[0].kill()
+        cluster.start()
+        await cluster.healthy()
+        return await self._open(cluster)
+
+    async def stop(self) -> None:
+        try:
+            for store in self._stores:
+                await store.close()
+        finally:
+            for cluster in self._clusters:
+                cluster.stop()
+
+    async def _open(self, cluster: EngineCluster) -> EtcdStore:
+        store = await cluster.members[0].open()
+        self._stores.append(store)
+        self._owners[id(store)] = cluster
+        return store

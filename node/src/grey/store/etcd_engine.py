@@ -9,6 +9,7 @@ greyd reaches it through a unix socket in a folder that only the service's user 
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def prepare(store: DataStore, member: EngineMember, peer_name: str) -> list[str]
     """
     etcd_process.prepare(member_data(member))
     _enter(Path(member.run_dir))
+    clear_socket(store)
     return command_line(store, member, peer_name)
 
 
@@ -102,6 +104,25 @@ def command_line(
             "client-cert-auth": "true",
         }
     return [member.etcd, *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def clear_socket(store: DataStore) -> None:
+    """Remove the socket of a killed etcd: the next would not listen on it. Raises MemberRefused."""
+    if store.endpoint is None or not store.endpoint.startswith("unix:"):
+        return
+    path = Path(store.endpoint.removeprefix("unix:"))
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as fault:
+            raise MemberRefused(f"{path} cannot be tried ({fault}): see what it is, and remove it") from fault
+    raise MemberRefused(f"another process listens on {path}: end it first (fuser {path})")
 
 
 async def check_health(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ from support.engines import SqliteEngine
 from support.writer_bench import Bench
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from grey.store.interface import Store
@@ -30,3 +31,11 @@ async def bench(store: Store) -> AsyncIterator[Bench]:
     yield made
     if made.task is not None and not made.task.done():
         await made.stop()
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Log nothing: a model meets thousands of refusals on purpose."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory_store import MemoryStore
 from support.writer_bench import START, Bench, outcomes
 
 from grey.data import expiry, keyspace
@@ -20,7 +21,9 @@ from grey.record import Envelope, Position, Stamp
 from grey.store.interface import CompareFailed, Write
 
 if TYPE_CHECKING:
-    from grey.store.interface import Store
+    from collections.abc import Sequence
+
+    from grey.store.interface import Item, Store
 
 
 async def index(store: Store) -> list[tuple[int, bytes]]:
@@ -97,26 +100,33 @@ async def test_a_newer_version_is_never_deleted(bench: Bench, store: Store) -> N
     assert not (await stored(store, b"b")).deleted
 
 
-async def test_a_version_that_comes_between_the_look_and_the_deletion_stays(
-    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def a_version_comes_between_the_look_and_the_deletion() -> None:
+    store = MemoryStore()
+    bench = Bench(store)
+    await bench.history.claim(1)
+    bench.start()
     await bench.writer.put(b"a", b"1", ttl_seconds=30)
     bench.pass_seconds(30)
     shipped = store.get_many
 
-    async def overtaken(keys: list[bytes]) -> object:
+    async def overtaken(keys: Sequence[bytes], *, serializable: bool = False) -> dict[bytes, Item]:
         found = await shipped(keys)
-        monkeypatch.undo()
+        store.get_many = shipped  # type: ignore[method-assign]
         await bench.writer.put(b"a", b"2", ttl_seconds=30)
         return found
 
-    monkeypatch.setattr(store, "get_many", overtaken)
+    store.get_many = overtaken  # type: ignore[method-assign]
     assert await bench.expiry.sweep() == 0
     found = await bench.reader.get(b"a")
     assert found is not None
     assert found.value == b"2"
     bench.pass_seconds(30)
     assert await bench.expiry.sweep() == 1
+    await bench.stop()
+
+
+async def test_a_version_that_comes_between_the_look_and_the_deletion_stays() -> None:
+    await a_version_comes_between_the_look_and_the_deletion()
 
 
 async def test_an_entry_that_became_right_meanwhile_stays(

@@ -435,6 +435,9 @@ class DataModel(RuleBasedStateMachine):
             wanted = [e.position for e, _ in self.log if e.key.startswith(PREFIX)]
             assert self.seen == wanted
         finally:
+            for task in self.tasks:
+                if task.done() and not task.cancelled():
+                    task.exception()  # so that nobody is told of it once more, at some later time
             self.runner.close()
 
 

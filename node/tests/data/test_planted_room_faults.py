@@ -194,6 +194,7 @@ def test_an_expiry_that_does_not_look_again_is_caught(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.usefixtures("quiet")
 def test_without_a_fault_the_same_model_passes() -> None:
     bounds = settings(PLANTED, max_examples=30, stateful_step_count=STEPS)
     run_state_machine_as_test(DataModel, settings=bounds)

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +20,6 @@ from grey.link.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from grey.config.model import TlsFiles
 
@@ -82,7 +84,7 @@ async def test_a_foreign_client_is_refused(
     foreign = Authority("another").issue(
         tmp_path / "foreign", "operator", dns=["operator.test"], bundle=authority.pem
     )
-    async with AsyncClient(at("east.test", east), tls=foreign, names=NAMES, timeout_seconds=0.3) as client:
+    async with AsyncClient(at("east.test", east), tls=foreign, names=NAMES, timeout_seconds=2) as client:
         with pytest.raises((OutcomeUnknown, Unavailable)):
             await client.put("k", b"")
     assert east.log == []
@@ -93,7 +95,7 @@ async def test_plain_http_is_not_mistaken_for_tls(east: FakeFederation, mine: Tl
         async with AsyncClient(at("east.test", plain), tls=mine, names=NAMES) as client:
             with pytest.raises(Unavailable, match="no TLS connection: wrong version number"):
                 await client.get("k")
-    async with AsyncClient(at("east.test", east), names=NAMES, timeout_seconds=1.0) as client:
+    async with AsyncClient(at("east.test", east), names=NAMES, timeout_seconds=2) as client:
         with pytest.raises(Unavailable, match="the connection broke"):
             await client.get("k")
 
@@ -114,12 +116,74 @@ async def test_old_tls_is_not_spoken(east: FakeFederation, mine: TlsFiles) -> No
 
 @pytest.mark.parametrize("endpoint", ["no such place:x", "east.test", "east.test:99999", ":80", ""])
 async def test_an_endpoint_that_is_none(endpoint: str) -> None:
-    async with AsyncClient([ClusterEndpoint("east", endpoint)], timeout_seconds=1) as client:
+    async with AsyncClient([ClusterEndpoint("east", endpoint)]) as client:
         with pytest.raises(Unavailable, match=f"its endpoint is not HOST:PORT but '{endpoint}'"):
             await client.get("k")
 
 
-async def test_a_name_that_nobody_knows() -> None:
-    async with AsyncClient([ClusterEndpoint("east", "nowhere.invalid:80")], timeout_seconds=0.2) as client:
+async def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*args: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    async with AsyncClient([ClusterEndpoint("east", "nowhere.invalid:80")], timeout_seconds=2) as client:
         with pytest.raises(Unavailable, match=r"east \(nowhere\.invalid:80\): its name is not known here"):
             await client.get("k")
+
+
+async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(*args: object, **options: object) -> None:
+        asked.set()
+        go_on.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with AsyncClient([ClusterEndpoint("east", "nowhere.test:80")], timeout_seconds=2) as client:
+        try:
+            with pytest.raises(Unavailable, match="its name was not looked up in time"):
+                await client.put("k", b"")
+            assert asked.is_set()
+        finally:
+            go_on.set()
+
+
+async def test_a_new_certificate_is_used_without_a_restart(
+    east: FakeFederation, authority: Authority, tmp_path: Path
+) -> None:
+    mine = authority.issue(tmp_path / "mine", "operator", dns=["operator.test"], expired=True)
+    async with AsyncClient(at("east.test", east), tls=mine, names=NAMES, timeout_seconds=2) as client:
+        with pytest.raises(Unavailable, match=r"cert\.pem: the certificate expired on "):
+            await client.get("k")
+        authority.issue(tmp_path / "mine", "operator", dns=["operator.test"])
+        assert await client.get("k", timeout_seconds=30) is not None
+
+
+async def test_a_new_root_is_trusted_at_once(authority: Authority, mine: TlsFiles, tmp_path: Path) -> None:
+    """The order of a roll-over: first the root goes into every bundle, then the leaves change."""
+    other = Authority("next authority")
+    both = authority.pem + other.pem
+    tls = other.issue(tmp_path / "east", "east", dns=["east.test"], addresses=[], bundle=both)
+    with FakeFederation(["east"]).run({"east": tls}) as east:
+        east.put(b"k", b"v")
+        async with AsyncClient(at("east.test", east), tls=mine, names=NAMES) as client:
+            with pytest.raises(Unavailable, match=r"nobody is left to ask: .*certificate is refused"):
+                await client.get("k")
+            Path(mine.ca_file).write_bytes(both)
+            assert await client.get("k") is not None  # the refusal made it look at the files
+            Path(mine.cert_file).write_bytes(b"half")
+            assert await client.get("k") is not None
+
+
+async def test_what_lies_there_is_named_when_it_cannot_be_used(
+    authority: Authority, mine: TlsFiles, tmp_path: Path
+) -> None:
+    tls = Authority("other").issue(tmp_path / "east", "east", dns=["east.test"], addresses=[])
+    with FakeFederation(["east"]).run({"east": tls}) as east:
+        async with AsyncClient(at("east.test", east), tls=mine, names=NAMES) as client:
+            Path(mine.ca_file).write_bytes(b"")
+            with pytest.raises(
+                Unavailable, match=r"\(newer files are there, but .*ca\.pem: the trust bundle"
+            ):
+                await client.get("k")

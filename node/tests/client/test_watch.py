@@ -21,6 +21,7 @@ from grey.client import (
     Compacted,
     Diverged,
     Event,
+    GreyError,
     Unavailable,
     Watch,
 )
@@ -186,6 +187,21 @@ async def test_changes_that_are_not_kept_any_more(fake: FakeFederation, client: 
         await anext(client.watch(after="1.2"))
     assert failed.value.next is None
     assert await numbers(client.watch(after="1.3"), 2) == [4, 5]
+
+
+@pytest.mark.parametrize(("code", "kind"), [("compacted", Compacted), ("diverged", Diverged)])
+async def test_a_watch_that_is_ended_for_good(
+    fake: FakeFederation, client: AsyncClient, code: str, kind: type[GreyError]
+) -> None:
+    """A node that needs long to find out tells it by an event; what it told before counts."""
+    told = event("put", "1.1", CHANGE | {"position": "1.1"})
+    last = event("end", "1.1", {"code": code, "message": f"because {code}"})
+    fake["gcp-west"].script.append(raw(200, told + last, STREAM))
+    async with client.watch(after="1.0") as watch:
+        assert await numbers(watch, 1) == [1]
+        with pytest.raises(kind, match=f"because {code}") as failed:
+            await anext(watch)
+    assert failed.value.cluster == "gcp-west"
 
 
 async def test_what_a_failover_lost(fake: FakeFederation, client: AsyncClient) -> None:

@@ -72,7 +72,12 @@ class _ListItem(msgspec.Struct):
 class _ListBody(msgspec.Struct):
     items: list[_ListItem]
     next: str | None
-    position: str = "0.0"
+    position: str
+
+
+class _Ended(msgspec.Struct):
+    code: str
+    message: str
 
 
 class _Change(msgspec.Struct):
@@ -178,12 +183,10 @@ def change(cluster: str, kind: Literal["put", "delete"], data: bytes) -> Event:
     )
 
 
-def code(data: bytes) -> str | None:
-    """Read why a watch ended; None when that is not told."""
-    try:
-        return str(msgspec.json.decode(data, type=dict[str, Any])["code"])
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
-        return None
+def ended(cluster: str, data: bytes) -> GreyError:
+    """Read why a watch ended. Raises BadAnswer."""
+    body = _decode(data, _Ended, "the end of a watch")
+    return BY_CODE.get(body.code, GreyError)(body.message, cluster=cluster, detail={"code": body.code})
 
 
 def _body(answer: Answer, kind: type[T]) -> T:

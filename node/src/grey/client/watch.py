@@ -12,7 +12,7 @@ import msgspec
 
 from grey.client import answers, requests
 from grey.client.call import Caller, Plan
-from grey.client.errors import BadAnswer
+from grey.client.errors import BadAnswer, Compacted, Diverged, GreyError
 from grey.client.model import ClusterEndpoint
 from grey.client.sse import Message, Parser
 from grey.client.transport import SendFailed
@@ -71,6 +71,7 @@ class Watch:
         self._stream: Stream | None = None
         self._parser = Parser()
         self._ready: deque[Event | Position] = deque()
+        self._final: GreyError | None = None
         self._opened = 0.0
         self._failures = 0
         self._closed = False
@@ -106,13 +107,18 @@ class Watch:
                 elif self._position is None or event.position > self._position:
                     self._position = event.position
                     return event
+            final, self._final = self._final, None
+            if final is not None:
+                raise final
             await self._advance()
         raise StopAsyncIteration
 
     async def connect(self) -> None:
         """Connect, and learn the position from which on nothing is missed."""
         while not self._closed:
-            if self._stream is not None and (self._position is not None or self._ready):
+            if self._final is not None or (
+                self._stream is not None and (self._position is not None or self._ready)
+            ):
                 break
             await self._advance()
         while self._ready and isinstance(at := self._ready[0], Position):
@@ -196,8 +202,11 @@ class Watch:
         elif message.event == "progress":
             self._ready.append(answers.position(message.id))
         elif message.event == "end":
-            # Whatever the reason: the node asked next says what became of the position.
-            self._lost(shun=answers.code(message.data) != "slow_consumer")
+            why = answers.ended(cluster, message.data)
+            self._lost(shun=why.detail["code"] != "slow_consumer")
+            # For any other reason the node that is asked next says what became of the position.
+            if isinstance(why, Compacted | Diverged):
+                self._final = why
 
     def _reach(self, at: Position) -> None:
         if self._position is None or at > self._position:

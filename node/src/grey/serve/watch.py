@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
@@ -139,16 +139,17 @@ class _Watch:
             await self._wait(news, PROMPT_SECONDS)
             if news.done() and news.exception() is not None:
                 news.result()
-            await self._response.prepare(self._request)
-            last: documents.Ended | None
-            try:
-                while not self._over.done():
-                    news = await self._step(source, news)
-                last = self._over.result()
-            except Exception as error:  # noqa: BLE001 - the status is out: only the last event can tell
-                last = _last_event(error)
-            if last is not None:
-                await self._say(last)
+            with suppress(ConnectionError):
+                await self._response.prepare(self._request)
+                last: documents.Ended | None
+                try:
+                    while not self._over.done():
+                        news = await self._step(source, news)
+                    last = self._over.result()
+                except Exception as error:  # noqa: BLE001 - the status is out: only the last event can tell
+                    last = _last_event(error)
+                if last is not None:
+                    await self._say(last)
         finally:
             news.cancel()
             await asyncio.gather(news, return_exceptions=True)
@@ -171,7 +172,8 @@ class _Watch:
                 self._position = batch.position
                 if batch.envelopes:
                     for block in self._blocks(batch):
-                        await self._send(block)
+                        if not self._over.done():
+                            await self._send(block)
                     return news
             if due is None or self._loop.time() >= due:
                 data = msgspec.json.encode({"position": str(self._position)})
@@ -202,11 +204,9 @@ class _Watch:
             async with asyncio.timeout(self._slow) as self._sending:
                 await self._response.write(data)
         except TimeoutError:
-            self.end(
-                documents.Ended(
-                    "slow_consumer", f"nothing was taken for {self._slow:g} s: watch again after the last id"
-                )
-            )
+            self._sending = None
+            why = f"nothing was taken for {self._slow:g} s: watch again after the last id"
+            self.end(documents.Ended("slow_consumer", why))
         finally:
             self._sending = None
 

@@ -57,6 +57,10 @@ class Stream:
 
     def close(self) -> None:
         """Break the connection; whoever reads gets SendFailed."""
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            # At once: a TLS farewell would outlive a program that ends here.
+            connection.transport.abort()
         self._response.close()
 
 

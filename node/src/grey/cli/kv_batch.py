@@ -60,7 +60,7 @@ def batch(file: IO[bytes], request_id: str | None, call: Call, out: Output) -> N
     has "op" (put or delete), "key" (with %XX) or "key_text", and for a put "value_text" or "value_base64".
     It may have "ttl" ("30s"), "if_absent" (true) and "if_position" ("1.42"). At most 100 on distinct keys.
     """
-    operations = read_operations(file.read(), file.name)
+    operations = read_operations(file.read(), getattr(file, "name", "<stdin>"))
     done = call.run(lambda client: client.batch(operations, request_id=request_id))
     if out.own:
         for operation, result in zip(operations, done, strict=True):

@@ -46,14 +46,15 @@ def watch(prefix: str, after: str | None, limit: int | None, call: Call, out: Ou
 
     async def follow(client: AsyncClient) -> None:
         count = 0
-        async for event in client.watch(start, after=after):
-            if out.own:
-                click.echo(_line(event, call.shown(event.key)))
-            else:
-                out.event(fields(event))
-            count += 1
-            if count == limit:
-                break
+        async with client.watch(start, after=after) as changes:
+            async for event in changes:
+                if out.own:
+                    click.echo(_line(event, call.shown(event.key)))
+                else:
+                    out.event(fields(event))
+                count += 1
+                if count == limit:
+                    return
 
     call.run(follow)
 

@@ -203,12 +203,13 @@ def color_options(command: F) -> F:
 def tabulated(document: Any) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows for any data: a row for each item of a list, or for each key."""
     if isinstance(document, dict):
-        return ["key", "value"], [[key, _cell(value)] for key, value in document.items()]
+        return ["key", "value"], [[_cell(key), _cell(value)] for key, value in document.items()]
     items = document if isinstance(document, list) else [document]
     if not items or not all(isinstance(item, dict) for item in items):
         return ["value"], [[_cell(item)] for item in items]
     headings = list(dict.fromkeys(key for item in items for key in item))
-    return headings, [[_cell(item.get(key)) for key in headings] for item in items]
+    rows = [[_cell(item.get(key)) for key in headings] for item in items]
+    return [_cell(key) for key in headings], rows
 
 
 def _chosen(
@@ -235,8 +236,18 @@ def _json(document: Any, *, indent: int | None = None) -> str:
 def _yaml(document: Any) -> str:
     # Imported here: most calls want no YAML, and completion is waited for at every key stroke.
     from ruamel.yaml import YAML
+    from ruamel.yaml.representer import SafeRepresenter
 
+    class Representer(SafeRepresenter):
+        """Escapes what a plain or single-quoted scalar would fold into a blank, a break for example."""
+
+    def text(representer: Any, data: str) -> Any:
+        style = None if data.isprintable() else '"'
+        return representer.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Representer.add_representer(str, text)
     writer: Any = YAML(typ="safe", pure=True)
+    writer.Representer = Representer
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False
     writer.allow_unicode = _is_utf8()
@@ -249,14 +260,20 @@ def _yaml(document: Any) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, str):
-        # A control character in a value must not move the cursor of who looks at it.
-        return "".join(char if char.isprintable() else _escaped(char) for char in value)
-    return _json(value)
+    if not isinstance(value, str):
+        return _printable(_json(value))
+    return _printable(value)
+
+
+def _printable(text: str) -> str:
+    """Return text that moves no cursor and that the stream can hold; the rest is escaped as in JSON."""
+    plain = text.isprintable() and (_is_utf8() or text.isascii())
+    return text if plain else "".join(map(_escaped, text))
 
 
 def _escaped(char: str) -> str:
-    return json.dumps(char)[1:-1] if ord(char) < 0x20 else f"\\u{ord(char):04x}"
+    plain = char.isprintable() and (_is_utf8() or char.isascii())
+    return char if plain else json.dumps(char)[1:-1] if ord(char) != 0x7F else "\\u007f"
 
 
 def _is_utf8() -> bool:

@@ -216,27 +216,23 @@ async def test_a_slow_client_costs_little_and_is_told_to_come_again(
 ) -> None:
     node.api.watches._slow = 0.3
     monkeypatch.setattr(watch, "FAREWELL_SECONDS", 10.0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", node.port, limit=1024)
-    writer.write(b"GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
-    await reader.readuntil(b"event: progress")
-    value = b"x" * 500_000
-    sent = 0
-    (running,) = node.api.watches._running
-    async with asyncio.timeout(30):
-        # The kernel's buffers take a while to fill; then the node waits for the client, and gives it up.
-        while not running._over.done():
-            assert (await node.ask("PUT", f"/v1/kv/{sent}", data=value)).status == 200
-            sent += 1
-    transport = running._request.transport
-    assert transport is not None
-    assert transport.get_write_buffer_size() < 2_000_000
-    rest = b""
-    async with asyncio.timeout(20):
-        while part := await reader.read(1_000_000):
-            rest = (rest + part)[-2000:]
-    assert b"event: end" in rest
-    assert b'"code":"slow_consumer"' in rest
-    writer.close()
+    async with node.connection(limit=1024) as (reader, writer):
+        writer.write(b"GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"event: progress")
+        (running,) = node.api.watches._running
+        transport = running._request.transport
+        assert transport is not None
+        async with asyncio.timeout(30):
+            # The kernel's buffers take a while to fill; then the node waits for the client, and gives it up.
+            while not running._over.done():
+                assert (await node.ask("PUT", "/v1/kv/a", data=b"x" * 500_000)).status == 200
+                assert transport.get_write_buffer_size() < 2_000_000
+        rest = b""
+        async with asyncio.timeout(20):
+            while part := await reader.read(1_000_000):
+                rest = (rest + part)[-2000:]
+        assert b"event: end" in rest
+        assert b'"code":"slow_consumer"' in rest
 
 
 async def test_a_client_that_takes_nothing_at_all_is_cut_off(
@@ -244,12 +240,11 @@ async def test_a_client_that_takes_nothing_at_all_is_cut_off(
 ) -> None:
     node.api.watches._slow = 0.2
     monkeypatch.setattr(watch, "FAREWELL_SECONDS", 0.2)
-    reader, writer = await asyncio.open_connection("127.0.0.1", node.port, limit=1024)
-    writer.write(b"GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
-    await reader.readuntil(b"event: progress")
-    async with asyncio.timeout(30):
-        while len(node.api.watches):
-            assert (await node.ask("PUT", "/v1/kv/a", data=b"x" * 500_000)).status == 200
-    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await reader.readexactly(1_000_000_000)
-    writer.close()
+    async with node.connection(limit=1024) as (reader, writer):
+        writer.write(b"GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"event: progress")
+        async with asyncio.timeout(30):
+            while len(node.api.watches):
+                assert (await node.ask("PUT", "/v1/kv/a", data=b"x" * 500_000)).status == 200
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1_000_000_000)

@@ -139,6 +139,19 @@ class Serving:
             return Answer(response.status, await response.read(), response.headers)
 
 
+    @asynccontextmanager
+    async def connection(
+        self, limit: int = 64 * 1024
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection for bytes that no HTTP client would send."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def serving(folder: Path, limits: ApiLimits | None = None) -> AsyncIterator[Serving]:
     """Serve the key-value API on a free port."""

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the collection with the node's wheel in it: ``collection.py [FOLDER]``, FOLDER is dist/ by default.
 
-The same files give the same bytes, whenever and wherever they are built. What ``ansible-galaxy collection build``
-makes alone works too; it carries the node's sources instead of the wheel.
+The same files give the same bytes, whenever they are built. What ``ansible-galaxy collection build`` alone
+makes works too; it carries the node's sources instead of the wheel.
 """
 
 from __future__ import annotations

@@ -219,16 +219,18 @@ def test_all_that_a_correct_store_does_is_accepted(seed: int) -> None:
     ],
 )
 def test_a_planted_fault_is_caught(fault: str, sees: object) -> None:
-    """Ten runs in which the fault strikes a few times: most of them are seen by that checker alone."""
-    caught = 0
-    for seed in range(10):
+    """Runs in which the fault strikes at least three times: half of them are seen by that checker alone."""
+    runs = caught = 0
+    for seed in range(30):
         store = ModelStore(random.Random(seed), fault=fault)
         # Doubts hide a record too many.
         losses = 0.0 if sees is uncounted else 0.05
         history = run_clients(store, clients=6, keys=4, operations=300, losses=losses)
-        assert store.struck, "the fault never struck: the test shows nothing"
-        caught += bool(sees(history))  # type: ignore[operator]
-    assert caught >= 8
+        if store.struck >= 3:
+            runs += 1
+            caught += bool(sees(history))  # type: ignore[operator]
+    assert runs >= 10, "the fault hardly ever struck: the test shows nothing"
+    assert caught >= runs / 2
 
 
 def test_a_write_acknowledged_after_the_deadline_is_caught() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import grey
-from grey.cli.completion import completion
+from grey.cli.completion import PROGRAM, VARIABLE, completion
 from grey.cli.config import config
 from grey.cli.contexts import context
 from grey.cli.doctor import doctor
@@ -83,7 +83,13 @@ for command in (federation, doctor, kv, config, context, completion):
 
 def main() -> None:
     """Run grey-ctl."""
-    cli(prog_name="grey-ctl")
+    try:
+        cli(prog_name=PROGRAM)
+    finally:
+        if VARIABLE in os.environ:
+            # A resolver that hangs in a thread would keep the cursor waiting: what there is to say is said.
+            sys.stdout.flush()
+            os._exit(0)
 
 
 def _run(command: Any, args: Sequence[str] | None, options: dict[str, Any]) -> int:

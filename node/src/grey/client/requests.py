@@ -28,7 +28,7 @@ MAX_VALUE_BYTES = 1_048_576
 MAX_BATCH_OPERATIONS = 100
 MAX_PAGE_ITEMS = 1000
 MIN_TTL_SECONDS = 1.0
-MAX_TTL_SECONDS = 10 * 366 * 86_400.0
+MAX_TTL_SECONDS = 3650 * 86_400.0
 
 Ttl = float | datetime.timedelta | None
 """Seconds, or a time span, after which a key is deleted; None: it stays."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from grey.store.interface import (
+    MAX_COMPARES_PER_TRANSACTION,
+    MAX_TRANSACTION_BYTES,
     MAX_WRITES_PER_TRANSACTION,
     Change,
     Compacted,
@@ -129,8 +131,9 @@ async def test_the_largest_transaction(store: Store) -> None:
         [],
         [Write(b"a", b"1"), Write(b"a", b"2")],
         [Write(b"%d" % number, b"") for number in range(MAX_WRITES_PER_TRANSACTION + 1)],
+        [Write(b"%d" % number, bytes(MAX_TRANSACTION_BYTES // 8)) for number in range(8)],
     ],
-    ids=["none", "a key twice", "too many"],
+    ids=["none", "a key twice", "too many", "too large"],
 )
 async def test_wrong_transactions_are_refused(store: Store, writes: list[Write]) -> None:
     with pytest.raises(ValueError, match=r"a transaction"):
@@ -138,75 +141,30 @@ async def test_wrong_transactions_are_refused(store: Store, writes: list[Write])
     assert (await store.status()).revision == 0
 
 
-async def test_get_at_a_revision(store: Store) -> None:
-    await put(store, b"a", b"1")
-    await put(store, b"b", b"1")
-    await put(store, b"a", b"3")
-    await put(store, b"a", None)
-    await put(store, b"a", b"5")
-    found = [await store.get(b"a", revision=revision) for revision in range(6)]
-    first, third = Item(b"a", b"1", 1), Item(b"a", b"3", 3)
-    assert found == [None, first, first, third, None, Item(b"a", b"5", 5)]
-    with pytest.raises(StoreError, match="revision 6"):
-        await store.get(b"a", revision=6)
+async def test_the_most_and_the_largest_comparisons(store: Store) -> None:
+    large = bytes(MAX_TRANSACTION_BYTES // 4)
+    await put(store, b"large", large)
+    most = [Compare(b"large", large), *[Compare(b"a", None)] * (MAX_COMPARES_PER_TRANSACTION - 1)]
+    assert await store.commit(most, [Write(b"large", large[1:])]) == 2
+    with pytest.raises(CompareFailed) as caught:
+        await store.commit(most, [Write(b"large", large)])
+    assert caught.value.index == 0
+    with pytest.raises(ValueError, match=r"a transaction"):
+        await store.commit([*most, Compare(b"b", None)], [Write(b"a", b"")])
 
 
-async def test_ranges_are_half_open_and_paged(store: Store) -> None:
-    await store.commit([], [Write(b"k%d" % number, b"v") for number in range(9)])
-    await put(store, b"k4", None)
-    page = await store.range(b"k1", b"k7", limit=3)
-    assert [item.key for item in page.items] == [b"k1", b"k2", b"k3"]
-    assert page.more
-    page = await store.range(b"k3\x00", b"k7", limit=3)
-    assert [item.key for item in page.items] == [b"k5", b"k6"]
-    assert not page.more
-    exact = await store.range(b"k5", b"k7", limit=2)
-    assert len(exact.items) == 2
-    assert not exact.more
-    assert (await store.range(b"k7", b"k7", limit=3)).items == []
-    with pytest.raises(ValueError, match="at least one"):
-        await store.range(b"", None, limit=0)
-
-
-async def test_a_page_is_bounded_in_bytes(store: Store) -> None:
-    large = 1024 * 1024
-    for number in range(6):
-        await put(store, b"k%d" % number, bytes(large))
-    await put(store, b"a", bytes(6 * large))
-    seen: list[bytes] = []
-    start = b""
-    while True:
-        page = await store.range(start, None, limit=100)
-        assert page.items
-        assert len(page.items) == 1 or sum(len(item.value) for item in page.items) <= 4 * large
-        seen += [item.key for item in page.items]
-        if not page.more:
-            break
-        start = page.items[-1].key + b"\x00"
-    assert seen == [b"a", *(b"k%d" % number for number in range(6))]
-
-
-async def test_get_many_reads_one_state(store: Store) -> None:
-    keys = [b"k%d" % number for number in range(100)]
-    stop = False
-
-    async def rewrite() -> None:
-        number = 0
-        while not stop:
-            number += 1
-            await store.commit([], [Write(key, b"%d" % number) for key in keys])
-            await asyncio.sleep(0)
-
-    await store.commit([], [Write(key, b"0") for key in keys])
-    task = asyncio.create_task(rewrite())
-    for few in (keys[:5], keys, [*keys[:3], b"missing", keys[0]]):
-        for _ in range(20):
-            found = await store.get_many(few)
-            assert set(found) == set(few) - {b"missing"}
-            assert len({(item.value, item.revision) for item in found.values()}) == 1
-            await asyncio.sleep(0)
-    stop = True
-    await task
+async def test_the_most_bytes_of_a_transaction(store: Store) -> None:
+    """They fit, in one write and in many."""
+    assert await put(store, b"k", bytes(MAX_TRANSACTION_BYTES - 1)) == 1
+    part = bytes(MAX_TRANSACTION_BYTES // MAX_WRITES_PER_TRANSACTION - 4)
+    writes = [Write(b"%04d" % number, part) for number in range(MAX_WRITES_PER_TRANSACTION)]
+    assert await store.commit([], writes) == 2
+    found = await store.get_many([b"k", *(write.key for write in writes)])
+    assert len(found) == MAX_WRITES_PER_TRANSACTION + 1
+    assert await take(store, 2, after=0) == [
+        [Change(b"k", bytes(MAX_TRANSACTION_BYTES - 1), 1)],
+        [Change(write.key, part, 2) for write in writes],
+    ]
 
 
 async def test_a_watch_reports_the_past_and_then_the_present(store: Store) -> None:

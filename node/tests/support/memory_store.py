@@ -105,8 +105,8 @@ class MemoryStore:
             last = len(self._keys) if end is None else max(first, bisect_left(self._keys, end))
             there = [self._current[key] for key in self._keys[first:last]]
         else:
+            self._check_kept(revision)
             keys = sorted(key for key in self._versions if start <= key and (end is None or key < end))
-            self._at(b"", revision)
             there = [item for key in keys if (item := self._at(key, revision)) is not None]
         items: list[Item] = []
         size = 0

@@ -24,6 +24,7 @@ _SPACE = "NOSPACE"
 DEFRAGMENT_SECONDS = 120.0
 """A member answers nothing while it defragments; some 100 MiB take a second."""
 
+# Parts: of the quota, of the size on disk, of the quota.
 _FULL = 0.8
 _WORTH_IT = 0.5
 _ROOM = 0.9
@@ -36,6 +37,8 @@ class Upkeep:
         self._calls = calls
         self._quota_bytes = quota_bytes
         self._compacted = 0
+        self._looked_at = 0
+        self._defragmented = 0
 
     async def status(self) -> StoreStatus:
         """Ask the member beside this node; needs no majority. Raises MemberFault."""
@@ -84,24 +87,34 @@ class Upkeep:
     async def reclaim(self) -> bool:
         """Give back what compaction freed, when the member is short of space and it is worth it.
 
-        Lifts the member's space alarm when there is room again. Returns whether anything was done; raises
+        Lifts the member's space alarm when there is room again. To be called every minute or so, since the
+        first call after a compaction only waits for the next. Returns whether anything was done; raises
         MemberFault.
         """
         found = await self._calls.status()
-        alarmed = (found.header.member_id, _SPACE) in _alarms(found)
         quota = self._quota_bytes
-        if quota is None or not (alarmed or found.dbSize > _FULL * quota):
+        if quota is None:
             return False
-        freed = found.dbSizeInUse < min(_WORTH_IT * found.dbSize, _ROOM * quota)
-        if freed:
-            _log.info("defragmenting the engine: %d of %d bytes are used", found.dbSizeInUse, found.dbSize)
+        alarmed = (found.header.member_id, _SPACE) in _alarms(found)
+        freed = found.dbSize > _FULL * quota and found.dbSizeInUse < _WORTH_IT * found.dbSize
+        if freed or (alarmed and await self._compacted_since()):
+            _log.info("defragmenting the engine, which takes %d bytes", found.dbSize)
             await self._calls.defragment(DEFRAGMENT_SECONDS)
-            found = await self._calls.status()
+            self._defragmented = self._compacted
+            found, freed = await self._calls.status(), True
         if alarmed and found.dbSize < _ROOM * quota:
             _log.info("lifting the engine's space alarm: %d of %d bytes are taken", found.dbSize, quota)
             await self._calls.lift_space_alarm(found.header.member_id)
             return True
         return bool(freed)
+
+    async def _compacted_since(self) -> bool:
+        """Say whether a compaction that has had its time is newer than the last defragmentation.
+
+        A member that takes no writes does not notice that its data has become less.
+        """
+        before, self._looked_at = self._looked_at, await self.compacted()
+        return before == self._looked_at > self._defragmented
 
 
 def _alarms(status: Any) -> list[tuple[int, str]]:

@@ -233,7 +233,21 @@ async def test_a_full_copy_shows_too() -> None:
         await until(lambda: value(memory, b"a") is None)
 
 
-async def test_a_damaged_store_ends_it(bench: Bench) -> None:
-    await bench.store.real.commit([], [Write(b"k/a", b"\xc1")])
-    with pytest.raises(StoreDamaged, match="b'a'"):
-        await bench.mirror.run()
+async def test_damage_is_told_to_who_reads_it(bench: Bench) -> None:
+    await bench.store.real.commit([], [Write(b"k/a", b"\xc1"), Write(b"k/b", b"")])
+    async with running(bench.mirror):
+        await until(lambda: bench.mirror.complete)
+        for key in (b"a", b"b"):
+            with pytest.raises(StoreDamaged, match=str(key)):
+                await bench.reader.get(key, serializable=True)
+
+
+async def test_a_store_that_cannot_go_on_ends_it(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise StoreDamaged("broken")
+
+    monkeypatch.setattr(store, "range", fail)
+    with pytest.raises(StoreDamaged, match="broken"):
+        await asyncio.wait_for(bench.mirror.run(), 20)

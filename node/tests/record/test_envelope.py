@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grey.record import Envelope, Position, RequestRef, Stamp
-from grey.record.envelope import decode, encode
+from grey.record.envelope import decode, encode, is_deletion
 
 numbers = st.integers(0, 2**63 - 1)
 envelopes = st.builds(
@@ -54,3 +54,20 @@ def test_what_a_newer_form_appends_is_ignored() -> None:
 def test_damage_is_refused(damaged: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode(damaged)
+
+
+@given(envelopes)
+def test_a_deletion_is_seen_without_reading_the_rest(envelope: Envelope) -> None:
+    assert is_deletion(encode(envelope)) == envelope.deleted
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 1024, 65_535])
+@pytest.mark.parametrize("value", [None, b"", b"\xc0"])
+def test_a_deletion_is_seen_behind_keys_of_any_length(length: int, value: bytes | None) -> None:
+    envelope = Envelope(b"\xc0" * length, value, Position(1, 1), Stamp(1, 0), "a")
+    assert is_deletion(encode(envelope)) == (value is None)
+
+
+@given(st.binary(max_size=12))
+def test_damage_is_no_deletion_or_one_in_form(data: bytes) -> None:
+    assert is_deletion(data) in {True, False}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from grey.data import keyspace
 from grey.data.history import parse_position
 from grey.data.stored import decode_value
+from grey.record.envelope import is_deletion
 from grey.record.position import ORIGIN
 from grey.store.interface import Compacted, Item, StoreDamaged, StoreError
 
@@ -108,7 +109,7 @@ class Mirror:
         while True:
             page = await self._store.range(start, keyspace.DATA_END, limit=_PAGE_KEYS, revision=revision)
             for item in page.items:
-                if not decode_value(item.key, item.value).deleted:
+                if not is_deletion(item.value):
                     key = keyspace.user_key(item.key)
                     values[key] = item.value
                     size += _cost(key, item.value)
@@ -145,7 +146,7 @@ class Mirror:
         if held is not None:
             self.bytes -= _cost(key, held)
         value = change.value
-        if value is not None and not decode_value(change.key, value).deleted:
+        if value is not None and not is_deletion(value):
             self._values[key] = value
             self.bytes += _cost(key, value)
 

@@ -89,18 +89,15 @@ def decode_entry(data: bytes) -> RequestEntry:
 
 def digest(operations: Sequence[Operation], *, batch: bool) -> bytes:
     """Return a digest of what a request asks for; different requests have different ones."""
-    state = hashlib.blake2b(b"batch" if batch else b"single", digest_size=_DIGEST_BYTES)
+    parts = [b"batch" if batch else b"single"]
     for operation in operations:
-        value = operation.value
-        length = -1 if value is None else len(value)
-        state.update(b"%d,%d:" % (len(operation.key), length))
-        state.update(operation.key)
-        state.update(value or b"")
+        key, value = operation.key, operation.value
+        parts += (b"%d,%d:" % (len(key), -1 if value is None else len(value)), key, value or b"")
         if operation.ttl_seconds is not None:
-            state.update(b"ttl %r;" % operation.ttl_seconds)
+            parts.append(b"ttl %r;" % operation.ttl_seconds)
         if operation.condition is not None:
-            state.update(b"if %s;" % describe(operation.condition).encode("ascii"))
-    return state.digest()
+            parts.append(b"if %s;" % describe(operation.condition).encode("ascii"))
+    return hashlib.blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).digest()
 
 
 def entry_writes(envelopes: Iterable[Envelope]) -> list[Write]:

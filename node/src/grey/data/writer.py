@@ -274,17 +274,18 @@ class Writer:
     def _records(self, request: Request, first: Position, now: int) -> list[Envelope]:
         """Return the records of a request: one stamp, consecutive positions; ``now`` in microseconds."""
         stamp = self._clock.now()
+        origin, name, digest = self._cluster, request.request_id, request.digest
+        epoch, sequence = first.epoch, first.sequence
         count = len(request.operations)
-        name = request.request_id
         return [
             Envelope(
-                key=operation.key,
-                value=operation.value,
-                position=Position(first.epoch, first.sequence + index),
-                stamp=stamp,
-                origin=self._cluster,
-                request=None if name is None else RequestRef(name, index, count, request.digest),
-                expires=None if operation.ttl_seconds is None else now + int(operation.ttl_seconds * 1e6),
+                operation.key,
+                operation.value,
+                Position(epoch, sequence + index),
+                stamp,
+                origin,
+                None if name is None else RequestRef(name, index, count, digest),
+                None if operation.ttl_seconds is None else now + int(operation.ttl_seconds * 1e6),
             )
             for index, operation in enumerate(request.operations)
         ]

@@ -59,3 +59,18 @@ def encode(envelope: Envelope) -> bytes:
 def decode(data: bytes) -> Envelope:
     """Read the stored form of an envelope; raises msgspec.DecodeError when it is damaged."""
     return _decoder.decode(data)
+
+
+def is_deletion(data: bytes) -> bool:
+    """Say whether a stored envelope has no value, without reading the rest of it; damage says no.
+
+    Source: the MessagePack specification, formats ``bin 8``, ``bin 16`` and ``nil``.
+    """
+    form = data[1:2]
+    if form == b"\xc4":
+        place = 3 + data[2] if len(data) > 2 else 0
+    elif form == b"\xc5":
+        place = 4 + int.from_bytes(data[2:4], "big")
+    else:
+        return False
+    return data[place : place + 1] == b"\xc0"

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole federation on loopback: real etcd, real greyd, its own certificates; for tests and benches."""
+"""A whole federation on loopback: real etcd, real greyd, its own certificates; for tests and benches.
+
+A cluster is one greyd on SQLite, or some greyds that share an etcd of some members (``Shared``).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
+from support.engine_cluster import EngineCluster
 from support.etcd_cluster import EtcdCluster, free_ports
 from support.pki import Authority
 from yarl import URL
@@ -26,7 +30,9 @@ from grey.link.tls import client_context
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from support.engine_cluster import EngineProcess
 
 DOMAIN = "grey.test"
 GREYD = str(Path(sys.executable).with_name("greyd"))
@@ -51,12 +57,23 @@ class Answer(NamedTuple):
 class GreyNode:
     """One greyd process. Its files live below ``folder``."""
 
-    def __init__(self, folder: Path, cluster: str, address: str, host: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cluster: str,
+        address: str,
+        host: str,
+        *,
+        number: int = 1,
+        engine: EngineProcess | None = None,
+    ) -> None:
+        """``engine`` is the member of the cluster's engine that runs beside it; None: SQLite."""
         self.folder = folder
         self.cluster = cluster
-        self.name = f"{cluster}-1"
+        self.name = f"{cluster}-{number}"
         self.address = address
         self.host = host
+        self.engine = engine
         self.config = folder / "grey.yaml"
         self.data_dir = folder / "data"
         self.identity = folder / "identity.json"
@@ -104,10 +121,19 @@ class GreyNode:
         return code
 
 
-class RunningFederation:
-    """Three clusters (or the given ones) of one node each; the first is the primary of the file.
+class Shared(NamedTuple):
+    """A cluster whose nodes share an etcd: how many greyds, and how many members its engine has."""
 
-    Only the nodes of clusters that vote reach the federation store; the others go through the control plane.
+    greyds: int = 3
+    members: int = 3
+
+
+class RunningFederation:
+    """Three clusters (or the given ones); the first is the primary of the file.
+
+    ``nodes`` has the first node of each cluster by the cluster's name, ``clusters`` all of them; ``engines``
+    the shared engines. Only the nodes of clusters that vote reach the federation store; the others go through
+    the control plane.
     """
 
     def __init__(
@@ -115,6 +141,7 @@ class RunningFederation:
         folder: Path,
         *,
         clusters: Sequence[str] = ("aws-east", "gcp-west", "edge-chicago"),
+        shared: Mapping[str, Shared] | None = None,
         detection_time: str = "2s",
         interval: str = "100ms",
         api_tls: str = "mutual",
@@ -126,22 +153,44 @@ class RunningFederation:
         self.scheme = "http" if api_tls == "off" else "https"
         # A network of its own for each federation, so that runs side by side do not meet.
         network = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
-        self.nodes = {
-            cluster: GreyNode(
-                folder / cluster, cluster, f"{network}.{number}", f"grey-{cluster}.example.test"
-            )
+        self.engines: dict[str, EngineCluster] = {}
+        self.clusters = {
+            cluster: self._make_nodes(cluster, f"{network}.{10 * number}", (shared or {}).get(cluster))
             for number, cluster in enumerate(clusters, start=1)
         }
+        self.nodes = {cluster: nodes[0] for cluster, nodes in self.clusters.items()}
         self.primary = self.nodes[clusters[0]]
-        self.names = {node.host: [node.address] for node in self.nodes.values()}
+        self.names = {nodes[0].host: [node.address for node in nodes] for nodes in self.clusters.values()}
         self.operator = self.authority.issue(folder / "operator", "operator")
         self.file = folder / "federation.yaml"
         self._write_federation(detection_time, interval, api_tls)
         loaded = load(self.file)
         self.voters = {cluster.name for cluster in loaded.clusters if cluster.voter}
-        for node in self.nodes.values():
+        for node in self.all_nodes():
             self._write_node(node)
         self._http: aiohttp.ClientSession | None = None
+
+    def all_nodes(self) -> list[GreyNode]:
+        """Return every node of every cluster."""
+        return [node for nodes in self.clusters.values() for node in nodes]
+
+    def _make_nodes(self, cluster: str, base: str, shared: Shared | None) -> list[GreyNode]:
+        host = f"grey-{cluster}.example.test"
+        if shared is None:
+            return [GreyNode(self.folder / cluster, cluster, base, host)]
+        engine = self.engines[cluster] = EngineCluster(shared.members)
+        network, last = base.rsplit(".", 1)
+        return [
+            GreyNode(
+                self.folder / f"{cluster}-{number}",
+                cluster,
+                f"{network}.{int(last) + number}",
+                host,
+                number=number,
+                engine=engine.members[(number - 1) % shared.members],
+            )
+            for number in range(1, shared.greyds + 1)
+        ]
 
     def _write_federation(self, detection_time: str, interval: str, api_tls: str) -> None:
         first = next(iter(self.nodes))
@@ -185,7 +234,7 @@ class RunningFederation:
                 "federation_file": str(self.file),
                 "identity_file": str(node.identity),
                 "data_dir": str(node.data_dir),
-                "store": {"engine": "sqlite"},
+                "store": {"engine": "sqlite"} if node.engine is None else node.engine.store_section(),
                 "listen": {
                     "address": node.address,
                     "api": self.api,
@@ -221,16 +270,19 @@ class RunningFederation:
     async def start(self) -> None:
         """Start the federation store and all nodes; return when the primary writes and the others follow."""
         self.etcd.start()
-        await asyncio.gather(*(asyncio.to_thread(node.init) for node in self.nodes.values()))
+        for engine in self.engines.values():
+            engine.start()
+        await asyncio.gather(*(engine.healthy() for engine in self.engines.values()))
+        await asyncio.gather(*(asyncio.to_thread(node.init) for node in self.all_nodes()))
         await self.etcd.healthy()
-        for node in self.nodes.values():
+        for node in self.all_nodes():
             node.start()
         await self.ready()
 
     async def ready(self, within: float = 20) -> None:
-        """Wait until the primary may write and every other cluster is a replica with a known lag."""
-        for node in self.nodes.values():
-            page = "/primary" if node is self.primary else "/replica?lag=5s"
+        """Wait until all nodes of the primary may write and all others are replicas with a known lag."""
+        for node in self.all_nodes():
+            page = "/primary" if node.cluster == self.primary.cluster else "/replica?lag=5s"
             await self.until(
                 lambda node=node, page=page: self._is_ok(node, page), within, f"{node.name} {page}"
             )
@@ -240,7 +292,7 @@ class RunningFederation:
 
     async def health(self, node: GreyNode, page: str) -> Answer:
         """Ask port 9090."""
-        return await self._request("GET", f"http://{node.host}:{self.metrics}{page}")
+        return await self._request("GET", f"http://{node.address}:{self.metrics}{page}")
 
     async def status(self, node: GreyNode) -> Answer:
         """Ask for the status document as the operator."""
@@ -248,7 +300,8 @@ class RunningFederation:
 
     async def control_request(self, node: GreyNode, path: str) -> Answer:
         """Ask the control plane as the operator."""
-        return await self._request("GET", f"https://{node.host}:{self.control}{path}")
+        url = f"https://{node.address}:{self.control}{path}"
+        return await self._request("GET", url, server_hostname=node.host)
 
     async def kv(self, method: str, node: GreyNode, key: bytes, *, query: str = "", **options: Any) -> Answer:
         """Send one request about one key to a node."""
@@ -256,7 +309,8 @@ class RunningFederation:
 
     async def api_request(self, method: str, node: GreyNode, path: str, **options: Any) -> Answer:
         """Send a request to port 8080; ``path`` is percent-encoded."""
-        return await self._request(method, f"{self.scheme}://{node.host}:{self.api}{path}", **options)
+        url = f"{self.scheme}://{node.address}:{self.api}{path}"
+        return await self._request(method, url, server_hostname=node.host, **options)
 
     async def _request(self, method: str, url: str, **options: Any) -> Answer:
         async with self.http().request(method, URL(url, encoded=True), **options) as response:
@@ -292,15 +346,39 @@ class RunningFederation:
         """End everything that was started."""
         if self._http is not None:
             await self._http.close()
-        for node in self.nodes.values():
+        for node in self.all_nodes():
             node.kill()
+        for engine in self.engines.values():
+            engine.stop()
         self.etcd.stop()
+
+    async def leader(self, cluster: str, within: float = 15) -> GreyNode:
+        """Return the node that leads a cluster, as soon as exactly one says so."""
+        found: list[GreyNode] = []
+
+        async def one() -> bool:
+            found[:] = [node for node in self.clusters[cluster] if await self._leads(node)]
+            return len(found) == 1
+
+        await self.until(one, within, f"one leader of {cluster}")
+        return found[0]
+
+    async def _leads(self, node: GreyNode) -> bool:
+        try:
+            answer = await self._request(
+                "GET",
+                f"http://{node.address}:{self.metrics}/metrics",
+                timeout=aiohttp.ClientTimeout(total=1),
+            )
+        except (aiohttp.ClientError, OSError):  # dead or frozen
+            return False
+        return b"\ngrey_leader 1.0\n" in answer.body
 
     def logs(self) -> str:
         """Return the end of every node's log."""
         return "\n".join(
             f"--- {node.name}\n" + "\n".join(node.log.read_text().splitlines()[-30:])
-            for node in self.nodes.values()
+            for node in self.all_nodes()
             if node.log.exists()
         )
 

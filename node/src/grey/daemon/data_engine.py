@@ -18,13 +18,13 @@ SHORTEST_TIMEOUT_SECONDS = 1.0
 
 
 async def open_etcd(config: NodeFile, federation: Federation) -> EtcdStore:
-    """Open the shared engine; it need not be up yet."""
+    """Open the shared engine through the member beside this node; raises EngineUnreachable."""
     # Imported here: nodes on SQLite are ready sooner without gRPC.
     from grey.store.etcd import EtcdAccess, EtcdStore
 
     assert config.store.endpoint is not None
     timeout = Timing.of(federation.failover.detection_time_seconds).store_timeout
     return await EtcdStore.open(
-        EtcdAccess(config.store.endpoint, config.store.tls),
+        EtcdAccess(config.store.endpoint, config.store.tls, config.store.quota_bytes),
         timeout_seconds=max(SHORTEST_TIMEOUT_SECONDS, timeout),
     )

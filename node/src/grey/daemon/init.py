@@ -83,12 +83,14 @@ async def open_sqlite(config: NodeFile, federation: Federation) -> tuple[SqliteS
 async def _init_shared(
     config: NodeFile, federation: Federation, *, check: bool, wait_seconds: float
 ) -> InitResult:
-    store = await open_etcd(config, federation)
-    try:
-        data = SharedData(config, federation, store)
-        changed, held = await patiently(lambda: data.make(check=check), wait_seconds)
-    finally:
-        await store.close()
+    async def make() -> tuple[bool, Identity | None]:
+        store = await open_etcd(config, federation)
+        try:
+            return await SharedData(config, federation, store).make(check=check)
+        finally:
+            await store.close()
+
+    changed, held = await patiently(make, wait_seconds)
     return InitResult(changed=changed, data_id=None if held is None else held.data_id)
 
 

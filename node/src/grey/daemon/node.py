@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from grey import __version__
 from grey.daemon.certificate import CertificateWatch
-from grey.daemon.data_engine import open_etcd
 from grey.daemon.identity_file import require_file
 from grey.daemon.init import open_sqlite
 from grey.daemon.rooms import Rooms
 from grey.daemon.shared_engine import RETRY_SECONDS, SharedData
+from grey.daemon.waiting_room import open_patiently, until
 from grey.replicate.tasks import race
 from grey.serve.control import ControlApi
 from grey.serve.door import Door
@@ -60,22 +60,23 @@ class Node:
         config, federation = self._config, self._federation
         certificate = CertificateWatch(config.tls, federation.identity(config.cluster))
         async with AsyncExitStack() as stack:
-            store: Store
-            data: SharedData | None = None
+            store: Store | None
             if config.store.engine == "etcd":
                 identity = require_file(config)
-                store = await open_etcd(config, federation)
-                data = SharedData(config, federation, store)
+                store = await open_patiently(config, federation, stop)
             else:
                 store, identity = await open_sqlite(config, federation)
+            if store is None:
+                return
             stack.push_async_callback(store.close)
             rooms = Rooms(config, federation, certificate, store, identity)
             stack.push_async_callback(rooms.close)
             doors = _Doors(config, federation, certificate, rooms)
             stack.push_async_callback(doors.close)
             await doors.listen()
-            if data is not None:
-                await race(_until_confirmed(data, identity, rooms), _until(stop))
+            if config.store.engine == "etcd":
+                data = SharedData(config, federation, store)
+                await race(_until_confirmed(data, identity, rooms), until(stop))
             if not stop.is_set():
                 await self._serve(rooms, doors, stop)
 
@@ -205,10 +206,6 @@ async def _until_confirmed(data: SharedData, identity: Identity, rooms: Rooms) -
         else:
             rooms.waits_for = None
             return
-
-
-async def _until(stop: asyncio.Event) -> None:
-    await stop.wait()
 
 
 def _log_loop_fault(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fake_api import answer, raw
+from support.fake_api import freeze, raw
 from support.model_federation import federation
 
 from grey.client import (
@@ -23,7 +24,7 @@ from grey.client import (
     Consistency,
     Delete,
     Deleted,
-    Item,
+    Missing,
     OutcomeUnknown,
     Put,
     Unavailable,
@@ -43,6 +44,72 @@ if TYPE_CHECKING:
 async def client(fake: FakeFederation) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(fake.endpoints, prefer="gcp-west", primary="aws-east") as client:
         yield client
+
+
+async def test_both_ways_to_say_how_fresh(fake: FakeFederation, client: AsyncClient) -> None:
+    fake.put(b"k", b"v")
+    one = await client.get("k").consistency(Consistency.STRONG)
+    other = await client.get("k", consistency=Consistency.STRONG)
+    assert one == other
+    assert one is not None
+    assert one.cluster == "aws-east"
+    assert (await client.get("k").consistency(Consistency.bounded(5))).cluster == "gcp-west"  # type: ignore[union-attr]
+    assert [seen.path.partition("?")[2] for seen in fake.log] == [
+        "consistency=strong",
+        "consistency=strong",
+        "consistency=bounded&max_staleness=5000ms",
+    ]
+
+
+async def test_a_get_is_a_coroutine_that_asks_nobody_before_it_runs(
+    fake: FakeFederation, client: AsyncClient
+) -> None:
+    fake.put(b"k", b"v")
+    unused = client.get("k")
+    unused.consistency(Consistency.STRONG)
+    unused.close()
+    assert fake.log == []
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(client.get("k"))
+    assert task.result() is not None
+    assert len(await asyncio.gather(*(client.get("k") for _ in range(3)))) == 3
+    assert await asyncio.wait_for(client.get("k"), 60) is not None
+    with pytest.raises(BadRequest, match="a key has 1 to 1024 bytes"):
+        await client.get("")
+    fake["gcp-west"].script.append(freeze)
+    call = asyncio.ensure_future(client.get("k"))
+    assert await asyncio.to_thread(fake.seen, "gcp-west", 20)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+async def test_a_missing_key_says_who_says_so(fake: FakeFederation, client: AsyncClient) -> None:
+    fake.put(b"k", b"v")
+    assert await client.look("none") == Missing(b"none", "gcp-west", 0.25)
+    assert await client.look("none", consistency=Consistency.STRONG) == Missing(b"none", "aws-east", None)
+    assert isinstance(await client.look("k"), Value)
+
+
+async def test_connections_are_used_again(fake: FakeFederation, client: AsyncClient) -> None:
+    for number in range(50):
+        await client.put("k", b"%d" % number)
+        await client.get("k")
+    assert len(fake["aws-east"].connections) == 1
+    assert len(fake["gcp-west"].connections) == 1
+    await asyncio.gather(*(client.put("k", b"") for _ in range(200)))
+    assert len(fake["aws-east"].connections) <= 100
+    for _ in range(3):
+        before = len(fake["aws-east"].connections)
+        await asyncio.gather(*(client.put("k", b"") for _ in range(before)))
+        assert len(fake["aws-east"].connections) == before
+
+
+async def test_no_more_connections_than_allowed(fake: FakeFederation) -> None:
+    async with AsyncClient(fake.endpoints, connections=3) as client:
+        await asyncio.gather(*(client.put(b"%d" % number, b"") for number in range(60)))
+    assert len(fake["aws-east"].connections) == 3
+    assert fake.sequence == 60
 
 
 async def test_put_get_delete(fake: FakeFederation, client: AsyncClient) -> None:
@@ -121,32 +188,6 @@ async def test_batch(fake: FakeFederation, client: AsyncClient) -> None:
     assert fake.log[0].request_id == "b-1"
 
 
-async def test_list_goes_over_pages_and_stays_at_a_cluster(fake: FakeFederation, client: AsyncClient) -> None:
-    for number in range(7):
-        fake.put(f"p/{number}".encode(), b"%d" % number)
-    fake.put(b"q", b"")
-    pages = [page async for page in client.pages("p/", page_size=3)]
-    assert [len(page.items) for page in pages] == [3, 3, 1]
-    assert [item async for item in client.list("p/", page_size=3)] == [
-        Item(b"p/%d" % number, Position(1, number + 1), f"1700000000.{number + 1}", b"%d" % number)
-        for number in range(7)
-    ]
-    assert [item.value async for item in client.list("q", values=False)] == [None]
-    assert set(fake.asked) == {"gcp-west"}
-
-
-async def test_list_goes_on_elsewhere(fake: FakeFederation, client: AsyncClient) -> None:
-    for number in range(4):
-        fake.put(b"%d" % number, b"")
-    found = []
-    async for item in client.list(page_size=2):
-        found.append(item.key)
-        if len(found) == 1:
-            fake["gcp-west"].script.append(answer(503, "unavailable"))
-    assert found == [b"0", b"1", b"2", b"3"]
-    assert fake.asked == ["gcp-west", "gcp-west", "aws-east"]
-
-
 async def test_one_cluster_alone(fake: FakeFederation, client: AsyncClient) -> None:
     fake.put(b"k", b"v")
     found = await client.get("k", cluster="edge-chicago")
@@ -168,6 +209,10 @@ async def test_what_cannot_be_is_not_sent(fake: FakeFederation, client: AsyncCli
         ([Delete(b"%d" % number) for number in range(101)], "a batch has 1 to 100 operations, not 101"),
         ([Put("a", b""), Delete(b"a")], "a batch names each key once, a is there twice"),
         ([Delete("")], "a key has 1 to 1024 bytes, this one has 0"),
+        (
+            [Put("k", b"", if_absent=True, if_position="1.1")],
+            "a put takes if_absent or if_position, not both",
+        ),
     ):
         with pytest.raises(BadRequest) as error:
             await client.batch(operations)
@@ -206,22 +251,6 @@ async def test_a_get_that_is_garbled(
     fake["gcp-west"].script.append(raw(200, b"v", headers))
     with pytest.raises(BadAnswer, match=message):
         await client.get("k")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\xff",
-        b"{}",
-        b'{"items": [{"key": "a b", "position": "1.1", "stamp": ""}], "next": null}',
-        b'{"items": [{"key": "a", "position": "1", "stamp": ""}], "next": null}',
-        b'{"items": [{"key": "a", "position": "1.1", "stamp": "", "value_base64": "?"}], "next": null}',
-    ],
-)
-async def test_a_list_that_is_garbled(fake: FakeFederation, client: AsyncClient, body: bytes) -> None:
-    fake["gcp-west"].script.append(raw(200, body))
-    with pytest.raises(BadAnswer):
-        await client.page()
 
 
 async def test_a_write_whose_acknowledgement_is_garbled_is_unknown(

@@ -109,10 +109,9 @@ async def test_a_batch_with_conditions(node: Serving) -> None:
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
-        ({"op": "delete", "key": "a", "ttl": "5s"}, "operation 0: a delete takes neither ttl nor if_absent"),
         (
             {"op": "delete", "key": "a", "if_absent": True},
-            "operation 0: a delete takes neither ttl nor if_absent",
+            "the body of a batch: Object contains unknown field `if_absent` - at `$.operations[0]`",
         ),
         (
             {"op": "put", "key": "a", "value_base64": "", "if_absent": True, "if_position": "1.1"},

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -27,21 +27,44 @@ DEFAULT_PAGE_ITEMS = 100
 MIN_TTL_SECONDS = 1.0
 MAX_TTL_SECONDS = 3650 * 86400.0
 
-# The types say only what a decoder may refuse in words as good as ours; the rest is checked by hand.
+# The patterns are for the document; what arrives is checked in ``grey.serve.parameters``, with better words.
+POSITION_PATTERN = r"(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})"
+DURATION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,6})?(us|ms|s|m|h|d)$"
+_KEY_PATTERN = "^([!-$&-~]|%([01][0-9A-F]|2[05]|7F|[89A-F][0-9A-F]))+$"
+_BASE64_PATTERN = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
 KeyText = Annotated[
-    str, Meta(description="A key: printable ASCII in which % and every other byte stand as %XX.")
+    str,
+    Meta(
+        description="A key: printable ASCII in which % and every other byte stand as %XX.",
+        extra_json_schema={"pattern": _KEY_PATTERN, "maxLength": 3 * MAX_KEY_BYTES},
+    ),
 ]
 PositionText = Annotated[
-    str, Meta(description="EPOCH.SEQUENCE, the same on every cluster.", examples=["1.42"])
+    str,
+    Meta(
+        description="EPOCH.SEQUENCE, the same on every cluster.",
+        examples=["1.42"],
+        extra_json_schema={"pattern": f"^{POSITION_PATTERN}$"},
+    ),
 ]
 StampText = Annotated[
     str, Meta(description="Hybrid clock: MICROSECONDS.COUNTER.", examples=["1795390000000000.0"])
 ]
 Base64Text = Annotated[
-    str, Meta(description="The bytes of a value.", extra_json_schema={"contentEncoding": "base64"})
+    str,
+    Meta(
+        description="The bytes of a value.",
+        extra_json_schema={"contentEncoding": "base64", "pattern": _BASE64_PATTERN},
+    ),
 ]
 DurationText = Annotated[
-    str, Meta(description="A number and ms, s, m, h or d; from 1s to 3650d.", examples=["30s"])
+    str,
+    Meta(
+        description="A number and us, ms, s, m, h or d; from 1s to 3650d.",
+        examples=["30s"],
+        extra_json_schema={"pattern": DURATION_PATTERN},
+    ),
 ]
 TimeText = Annotated[
     str,
@@ -49,21 +72,27 @@ TimeText = Annotated[
 ]
 
 
-class BatchOperation(msgspec.Struct, forbid_unknown_fields=True):
-    """One operation of a batch. ``ttl`` and ``if_absent`` belong to a put; at most one condition is given."""
+class PutOperation(msgspec.Struct, forbid_unknown_fields=True, tag_field="op", tag="put"):
+    """Set a key; of ``if_absent`` and ``if_position`` at most one is given."""
 
-    op: Literal["put", "delete"]
     key: KeyText
-    value_base64: Base64Text | None = None
+    value_base64: Base64Text
     ttl: DurationText | None = None
     if_absent: bool = False
+    if_position: PositionText | None = None
+
+
+class DeleteOperation(msgspec.Struct, forbid_unknown_fields=True, tag_field="op", tag="delete"):
+    """Delete a key."""
+
+    key: KeyText
     if_position: PositionText | None = None
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a batch: operations on distinct keys."""
 
-    operations: list[BatchOperation]
+    operations: list[PutOperation | DeleteOperation]
 
 
 class Done(msgspec.Struct):

@@ -17,10 +17,12 @@ from grey import __version__
 from grey.serve import documents, health
 from grey.serve.documents import (
     DEFAULT_PAGE_ITEMS,
+    DURATION_PATTERN,
     MAX_BATCH_OPERATIONS,
     MAX_KEY_BYTES,
     MAX_PAGE_ITEMS,
     MAX_VALUE_BYTES,
+    POSITION_PATTERN,
 )
 from grey.serve.errors import Primary
 from grey.serve.http import JSON_TYPE, VALUE_TYPE
@@ -30,10 +32,9 @@ from grey.serve.watch import EVENT_STREAM
 PATH = "/v1/openapi.json"
 
 _Plain = dict[str, Any]
+_BYTES: _Plain = {"type": "string", "format": "binary", "maxLength": MAX_VALUE_BYTES}
 _Codes = Mapping[int, tuple[str, ...]]
 
-_POSITION = r"(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})"
-_DURATION = r"^[0-9]{1,9}(\.[0-9]{1,6})?(us|ms|s|m|h|d)$"
 _UNIT = "A number and us, ms, s, m, h or d."
 
 
@@ -163,7 +164,7 @@ def _get() -> _Plain:
             _query(
                 "max_staleness",
                 f"How old the answer of a bounded read may be; needed there, and only there. {_UNIT}",
-                {"type": "string", "pattern": _DURATION},
+                {"type": "string", "pattern": DURATION_PATTERN},
             ),
             _in_header(
                 "If-None-Match", "Versions that the client holds: answered with 304.", {"type": "string"}
@@ -173,7 +174,7 @@ def _get() -> _Plain:
             200: {
                 "description": "The value.",
                 "headers": headers | {"Vary": _header("Accept-Encoding, for long values.")},
-                "content": {VALUE_TYPE: {"schema": {}}},
+                "content": {VALUE_TYPE: {"schema": _BYTES}},
             },
             304: {"description": "The client holds this version.", "headers": headers},
         },
@@ -190,7 +191,7 @@ def _put() -> _Plain:
             _query(
                 "ttl",
                 f"Delete the key by itself after this time, from 1s to 3650d. {_UNIT}",
-                {"type": "string", "pattern": _DURATION},
+                {"type": "string", "pattern": DURATION_PATTERN},
             ),
             _request_id(),
             _in_header("If-None-Match", "*: only if the key does not exist.", {"enum": ["*"]}),
@@ -202,7 +203,7 @@ def _put() -> _Plain:
         body={
             "required": True,
             "description": f"The value, 0 to {MAX_VALUE_BYTES} bytes; gzip with Content-Encoding: gzip.",
-            "content": {VALUE_TYPE: {"schema": {}}},
+            "content": {VALUE_TYPE: {"schema": _BYTES}},
         },
     )
 
@@ -291,7 +292,7 @@ _PAGES = {
 
 
 def _health(name: str, meaning: str) -> _Plain:
-    lag = _query("lag", f"The largest lag. {_UNIT}", {"type": "string", "pattern": _DURATION})
+    lag = _query("lag", f"The largest lag. {_UNIT}", {"type": "string", "pattern": DURATION_PATTERN})
     page = {"content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Health"}}}}
     responses: _Plain = {
         "200": {"description": f"Yes: {meaning}.", **page},
@@ -369,7 +370,7 @@ def _header(description: str, *, required: bool = False) -> _Plain:
 
 
 def _position() -> _Plain:
-    return {"type": "string", "pattern": f"^{_POSITION}$"}
+    return {"type": "string", "pattern": f"^{POSITION_PATTERN}$"}
 
 
 def _prefix() -> _Plain:
@@ -387,7 +388,7 @@ def _request_id() -> _Plain:
 
 
 def _if_match() -> _Plain:
-    schema = {"type": "string", "pattern": f'^"{_POSITION}"$'}
+    schema = {"type": "string", "pattern": f'^"{POSITION_PATTERN}"$'}
     return _in_header("If-Match", "Only if the key is at this position, in quotes.", schema)
 
 

@@ -24,7 +24,8 @@ from grey.serve.documents import (
     MAX_VALUE_BYTES,
     MIN_TTL_SECONDS,
     BatchBody,
-    BatchOperation,
+    DeleteOperation,
+    PutOperation,
 )
 
 if TYPE_CHECKING:
@@ -213,19 +214,19 @@ def operations(body: bytes) -> list[Operation]:
     return found
 
 
-def _operation(what: str, wanted: BatchOperation) -> Operation:
+def _operation(what: str, wanted: PutOperation | DeleteOperation) -> Operation:
     key = _checked(http.key_from_text(wanted.key))
-    if (wanted.op == "put") != (wanted.value_base64 is not None):
-        raise errors.bad_request(f"{what}: put needs value_base64 and delete takes none, found {wanted.op}")
-    if wanted.op == "delete" and (wanted.ttl is not None or wanted.if_absent):
-        raise errors.bad_request(f"{what}: a delete takes neither ttl nor if_absent")
-    if wanted.if_absent and wanted.if_position is not None:
-        raise errors.bad_request(f"{what}: if_absent and if_position cannot both hold")
-    condition: Condition | None = Absent() if wanted.if_absent else None
+    condition: Condition | None = None
     if wanted.if_position is not None:
         condition = At(position(wanted.if_position, f"{what}: if_position"))
+    if isinstance(wanted, DeleteOperation):
+        return Operation(key, None, condition=condition)
+    if wanted.if_absent:
+        if condition is not None:
+            raise errors.bad_request(f"{what}: if_absent and if_position cannot both hold")
+        condition = Absent()
     try:
-        value = None if wanted.value_base64 is None else base64.b64decode(wanted.value_base64, validate=True)
+        value = base64.b64decode(wanted.value_base64, validate=True)
     except (binascii.Error, ValueError) as error:
         raise errors.bad_request(f"{what}: value_base64 is not base64: {error}") from error
     return Operation(key, value, ttl_seconds=ttl(wanted.ttl), condition=condition)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from support.etcd_cluster import ETCD
 from support.pki import Authority
+from support.store_load import until
 
 from grey.config.engine import DataStore, EngineMember
 from grey.config.model import Endpoint
@@ -168,6 +169,10 @@ class EngineCluster:
                 logs = "\n".join(member.log() for member in self.members)
                 raise AssertionError(f"{wanted} members were not healthy in {within} s: {found}\n{logs}")
             await asyncio.sleep(0.05)
+
+    async def logged(self, member: EngineProcess, words: str, *, within: float = 20.0) -> None:
+        """Wait until a member has logged something."""
+        await until(lambda: words in member.log(), within)
 
     async def leader(self) -> EngineProcess:
         """Return the member that leads now."""

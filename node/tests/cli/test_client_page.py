@@ -22,7 +22,7 @@ def test_examples(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.chdir(site.folder)
     names: dict[str, Any] = {"__name__": "examples"}
     blocks = list(BLOCK.finditer(PAGE.read_text(encoding="utf-8")))
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     for block in blocks:
         exec(compile(block["program"], str(PAGE), "exec"), names)
         assert capsys.readouterr().out == (block["printed"] or ""), block["program"]

@@ -41,7 +41,7 @@ def look(
         check_time(files, leaf, now)
     except TlsError as error:
         if isinstance(error.__cause__, PermissionError):
-            yield AREA.unreadable(what, files.cert_file, error.__cause__)
+            yield AREA.unreadable(what, str(error.__cause__.filename), error.__cause__)
             return
         found, _, hint = str(error).rpartition(": ")
         yield AREA.problem(what, found, hint)

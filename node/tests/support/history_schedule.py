@@ -9,7 +9,7 @@ import itertools
 import os
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from support.history import History, Kind, Outcome
@@ -28,6 +28,7 @@ KEYS = 50
 PAUSE_SECONDS = 0.06
 ROUNDS = int(os.environ.get("GREY_FAULT_ROUNDS", "1"))
 """How often each schedule runs: once, with the same choices every time, or more often with others."""
+FIRST_SEED = 1
 MORE = 15
 """How many acknowledged writes show that writes are taken again."""
 
@@ -67,9 +68,25 @@ def examine(history: History) -> list[Violation]:
 
 def seeds(rounds: int) -> Iterator[int]:
     """Return a seed for each round; a single round has always the same."""
-    yield 1
+    yield FIRST_SEED
     for _ in range(rounds - 1):
         yield time.time_ns()
+
+
+def varied(faults: Sequence[Fault], seed: int) -> list[Fault]:
+    """Return the faults of a round: as they are listed in the first one, else in any order and for any time."""
+    if seed == FIRST_SEED:
+        return list(faults)
+    chance = random.Random(seed)
+    return [
+        replace(fault, seconds=fault.seconds * chance.uniform(0.2, 1.5))
+        for fault in chance.sample(faults, len(faults))
+    ]
+
+
+def prefix(seed: int) -> str:
+    """Return what every key of a run begins with."""
+    return f"run-{seed}"
 
 
 async def run_schedule(world: World, faults: Sequence[Fault], *, seed: int, before: int = MORE) -> Report:
@@ -79,15 +96,14 @@ async def run_schedule(world: World, faults: Sequence[Fault], *, seed: int, befo
     fault, or not during one that is to be survived.
     """
     started = time.monotonic()
-    clients = Clients(
-        world.ask, [host.node for host in world.hosts], random.Random(seed), keys=KEYS, name=f"run-{seed}"
-    )
+    nodes = [host.node for host in world.hosts]
+    clients = Clients(world.ask, nodes, random.Random(seed), keys=KEYS, name=prefix(seed))
     await clients.begin()
     running = asyncio.create_task(clients.run(CLIENTS, PAUSE_SECONDS))
     spans = []
     try:
         await _acknowledges(clients, running, "before all faults", before)
-        for fault in faults:
+        for fault in varied(faults, seed):
             await _acknowledges(clients, running, f"before: {fault.name}")
             begun = time.monotonic()
             async with fault.strike(world):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from grey.serve.protocol import Server
+
 
 class FakeRole:
     """A RoleView: primary of epoch 1 until told otherwise."""
@@ -132,12 +134,16 @@ class Serving:
         self.port = 0
         self.http: aiohttp.ClientSession
 
+    @property
+    def server(self) -> Server:
+        """The connections."""
+        return self.sites._listening[0].server
+
     async def ask(self, method: str, path: str, **options: Any) -> Answer:
         """Send a request; ``path`` goes out as it is."""
         url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
         async with self.http.request(method, url, **options) as response:
             return Answer(response.status, await response.read(), response.headers)
-
 
     @asynccontextmanager
     async def connection(

@@ -5,18 +5,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
+from support.load import Load, all_keys, boottime, holds
 
 if TYPE_CHECKING:
     from support.federation import GreyNode, RunningFederation
@@ -24,76 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DETECTION = 2.0
-
-
-class Load:
-    """Writers that put distinct keys as fast as they are answered, and remember what was acknowledged."""
-
-    def __init__(self, federation: RunningFederation, prefix: str) -> None:
-        self._federation = federation
-        self._numbers = itertools.count()
-        self._prefix = prefix
-        self._stopped = False
-        self.acknowledged: dict[bytes, float] = {}
-        """Keys, and when (CLOCK_BOOTTIME) their acknowledgement was seen here."""
-        self.refused: list[str] = []
-        self.sent: dict[bytes, float] = {}
-
-    async def run(self, writers: int = 8) -> None:
-        await asyncio.gather(*(self._write() for _ in range(writers)))
-
-    async def _write(self) -> None:
-        while not self._stopped:
-            key = f"{self._prefix}/{next(self._numbers):06}".encode()
-            self.sent[key] = boottime()
-            try:
-                answer = await self._federation.kv("PUT", self._federation.primary, key, data=key)
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                await asyncio.sleep(0.02)
-                continue
-            if answer.status == 200:
-                self.acknowledged[key] = boottime()
-            else:
-                self.refused.append(answer.code)
-                await asyncio.sleep(0.02)
-
-    async def acknowledges(self, more: int, within: float = 15) -> None:
-        """Wait until this many more writes were acknowledged."""
-        wanted = len(self.acknowledged) + more
-
-        async def enough() -> bool:
-            return len(self.acknowledged) >= wanted
-
-        await self._federation.until(enough, within, f"{more} more acknowledged writes")
-
-    def stop(self) -> None:
-        self._stopped = True
-
-
-def boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-async def all_keys(federation: RunningFederation, node: GreyNode, prefix: str) -> set[bytes]:
-    found: set[bytes] = set()
-    after = ""
-    while True:
-        page = (
-            await federation.api_request(
-                "GET", node, f"/v1/kv?prefix={prefix}/&limit=1000&values=false{after}"
-            )
-        ).json
-        found |= {item["key"].encode() for item in page["items"]}
-        if page["next"] is None:
-            return found
-        after = f"&after={page['next']}"
-
-
-async def holds(federation: RunningFederation, node: GreyNode, keys: set[bytes], prefix: str) -> None:
-    async def complete() -> bool:
-        return keys <= await all_keys(federation, node, prefix)
-
-    await federation.until(complete, 15, f"all acknowledged writes on {node.name}")
 
 
 async def test_a_write_is_read_everywhere(federation: RunningFederation) -> None:

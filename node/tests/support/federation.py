@@ -211,7 +211,7 @@ class RunningFederation:
                 ],
                 "replication": {"mode": "async", "batch_size": 1000, "interval": interval},
                 "failover": {
-                    "auto_failover": len(self.nodes) > 1,
+                    "auto_failover": len(self.nodes) > 2,
                     "detection_time": detection_time,
                     "promotion_timeout": "10s",
                     "min_insync_replicas": min(1, len(self.nodes) - 1),

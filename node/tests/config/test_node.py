@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from grey.config import ctl, node
+from grey.config.engine import DataStore, EngineMember
 from grey.config.errors import ConfigError
 from grey.config.model import Endpoint, TlsFiles
 
@@ -19,15 +20,24 @@ TLS = TlsFiles("/etc/grey/federation-cert.pem", "/etc/grey/federation-key.pem", 
 STORE_TLS = TlsFiles("/etc/grey/fedstore/cert.pem", "/etc/grey/fedstore/key.pem", "/etc/grey/fedstore/ca.pem")
 
 
-def block(page: str) -> str:
-    found = re.search(r"```yaml\n(.*?)```", (REFERENCE / page).read_text(), re.DOTALL)
-    assert found
-    return found[1]
+def block(page: str, number: int = 0) -> str:
+    found = re.findall(r"```yaml\n(.*?)```", (REFERENCE / page).read_text(), re.DOTALL)
+    return str(found[number])
 
 
 @pytest.fixture
 def text() -> str:
     return block("node-file.md")
+
+
+@pytest.fixture
+def with_etcd(text: str) -> str:
+    """The file with the engine of the second block."""
+    before, store, after = text.partition(
+        "  store:\n    engine: sqlite                       # or etcd, see below\n"
+    )
+    assert store
+    return before + block("node-file.md", 1) + after
 
 
 def load(tmp_path: Path, text: str) -> node.NodeFile:
@@ -50,7 +60,7 @@ def test_the_file_of_the_reference(tmp_path: Path, text: str) -> None:
         federation_file="/etc/grey/federation.yaml",
         identity_file="/etc/grey/identity.json",
         data_dir="/var/lib/grey/data",
-        store=node.DataStore("sqlite"),
+        store=DataStore("sqlite"),
         listen=node.Listen("127.77.1.1", 8080, 8443, 9090),
         tls=TLS,
         names={"grey-east.example.com": ("127.77.1.1",)},
@@ -66,6 +76,59 @@ def test_the_file_of_the_reference(tmp_path: Path, text: str) -> None:
             ),
         ),
     )
+
+
+def test_the_engine_of_the_reference(tmp_path: Path, with_etcd: str) -> None:
+    tls = TlsFiles("/etc/grey/engine/cert.pem", "/etc/grey/engine/key.pem", "/etc/grey/engine/ca.pem")
+    member = EngineMember(
+        name="aws-east-1",
+        etcd="/usr/bin/etcd",
+        data_dir="/var/lib/grey/engine",
+        run_dir="/run/grey/engine",
+        marker_file="/etc/grey/engine/member.json",
+        peer=Endpoint("127.77.1.1", 2390),
+        tls=tls,
+        members={f"aws-east-{n}": Endpoint(f"127.77.1.{n}", 2390) for n in (1, 2, 3)},
+        token="grey-aws-east-1c9d",
+    )
+    socket = "unix:/run/grey/engine/etcd:0"
+    assert load(tmp_path, with_etcd).store == DataStore("etcd", socket, None, 2 * 1024**3, member)
+    network = with_etcd.replace(f"endpoint: {socket}", "endpoint: 127.77.1.1:2389").replace(
+        "    quota: 2Gi", "    tls: {cert_file: /c.pem, key_file: /k.pem, ca_file: /a.pem} #"
+    )
+    store = DataStore("etcd", "127.77.1.1:2389", TlsFiles("/c.pem", "/k.pem", "/a.pem"), 2 * 1024**3, member)
+    assert load(tmp_path, network).store == store
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("engine: etcd", "engine: sqlite", [
+            "10: node.store.endpoint: only the engine etcd has this key; remove it, or write engine: etcd",
+            "11: node.store.quota: only the engine etcd has this key; remove it, or write engine: etcd",
+            "12: node.store.member: only the engine etcd has this key; remove it, or write engine: etcd",
+        ]),
+        ("    endpoint: unix:", "    #", ["8: node.store.endpoint: the key is missing; add it, for example endpoint: unix:/run/grey/engine/etcd:0"]),
+        ("unix:/run/grey/engine/etcd:0", "127.77.1.1:2389", ["8: node.store.tls: the key is missing: an engine reached over the network needs mutual TLS; add cert_file, key_file and ca_file of the engine's own CA"]),
+        ("quota: 2Gi", "tls: {cert_file: /c, key_file: /k, ca_file: /a}", ["11: node.store.tls: a unix socket has no TLS; remove the key"]),
+        ("quota: 2Gi", "quota: 2Mi", ["11: node.store.quota: expected at least 64Mi, found 2Mi"]),
+        ("quota: 2Gi", "quota: 2", ["11: node.store.quota: expected a quota, found the number 2; write a whole number and Ki, Mi, Gi, Ti or k, M, G, T"]),
+        ("quota: 2Gi", "quota: much", ['11: node.store.quota: expected a size, found "much"; write a whole number and Ki, Mi, Gi, Ti (1024) or k, M, G, T (1000), for example 4Gi or 2G']),
+        ("unix:/run/grey/engine/etcd:0", "unix:/run/grey/engine/etcd", ['10: node.store.endpoint: expected a unix socket, found "unix:/run/grey/engine/etcd"; write unix:/FOLDER/NAME:NUMBER, for example unix:/run/grey/engine/etcd:0']),
+        ("unix:/run/grey/engine/etcd:0", f"unix:/{'x' * 110}/etcd:0", [f'10: node.store.endpoint: expected the path of a socket, at most 107 bytes, found "unix:/{"x" * 51}..."; choose a shorter folder']),
+        ("run_dir: /run/grey/engine", "run_dir: /run/engine", ["16: node.store.member.run_dir: the socket of node.store.endpoint must lie in run_dir, but lies in /run/grey/engine; write run_dir: /run/grey/engine, or endpoint: unix:/run/engine/etcd:0"]),
+        ('{aws-east-1: "127.77.1.1:2390", ', "{", ["20: node.store.member.members: expected this member, aws-east-1, with its peer 127.77.1.1:2390; it is not there; write aws-east-1: 127.77.1.1:2390"]),
+        ("peer: 127.77.1.1:2390", "peer: 127.77.1.1:2391", ["20: node.store.member.members: expected this member, aws-east-1, with its peer 127.77.1.1:2391; it is 127.77.1.1:2390; write aws-east-1: 127.77.1.1:2391"]),
+        ("127.77.1.1:2390", "east.example.com:2390", ["18: node.store.member.peer: expected an IP address and a port, found the name east.example.com; write the address of this host on which the other members reach it"]),
+        ("127.77.1.3:2390", "127.77.1.2:2390", ["20: node.store.member.members.aws-east-3: 127.77.1.2:2390 is that of aws-east-2; each member has its own"]),
+        ("/etc/grey/engine/member.json", "/var/lib/grey/engine/member.json", ["17: node.store.member.marker_file: expected a path outside of data_dir, which is /var/lib/grey/engine; keep them apart"]),
+        ("/var/lib/grey/fedstore", "/var/lib/grey/engine/fedstore", ["40: node.federation_store.member.data_dir: expected a path outside of node.store.member.data_dir, which is /var/lib/grey/engine; keep them apart"]),
+        ("token: grey-aws-east-1c9d", 'token: ""', ["21: node.store.member.token: expected 1 to 128 characters, found 0"]),
+    ],
+)  # fmt: skip
+def test_an_engine_refused(tmp_path: Path, with_etcd: str, old: str, new: str, expected: list[str]) -> None:
+    assert old in with_etcd
+    assert faults(tmp_path, with_etcd.replace(old, new)) == [f"grey.yaml:{fault}" for fault in expected]
 
 
 def test_a_node_without_the_store_and_with_default_ports(tmp_path: Path, text: str) -> None:

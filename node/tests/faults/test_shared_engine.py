@@ -11,11 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from support.federation import Shared, running_federation
 from support.history_faults import (
-    Greyd,
-    Host,
-    World,
     engine_without_majority,
     frozen,
     killed,
@@ -25,13 +21,12 @@ from support.history_faults import (
     store_without_majority,
     thawed_after_the_deadline,
 )
-from support.history_schedule import ROUNDS, require_clean, run_schedule, seeds
+from support.history_schedule import ROUNDS, require_agreement, require_clean, run_schedule, seeds
+from support.history_world import DETECTION, primary_cluster
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CLUSTER = "aws-east"
-DETECTION = 2.0
 SECONDS = 2.0
 LONG = 2 * DETECTION
 FAULTS = [
@@ -49,31 +44,10 @@ FAULTS = [
 
 
 async def test_strong_operations_are_linearizable_through_every_fault(tmp_path: Path) -> None:
-    async with running_federation(
-        tmp_path,
-        clusters=(CLUSTER, "gcp-west", "edge-chicago"),
-        shared={CLUSTER: Shared(3, 3)},
-        detection_time=f"{DETECTION:g}s",
-    ) as federation:
-        hosts = {node.name: Host(node, Greyd(node), node.engine) for node in federation.clusters[CLUSTER]}
-
-        async def renewer() -> Host:
-            return hosts[(await federation.leader(CLUSTER)).name]
-
-        async def engine_leader() -> Host:
-            leader = await federation.engines[CLUSTER].leader()
-            return next(host for host in hosts.values() if host.engine is leader)
-
-        struck = World(
-            federation.api_request,
-            list(hosts.values()),
-            federation.etcd.members,
-            DETECTION,
-            renewer,
-            engine_leader,
-        )
+    async with primary_cluster(tmp_path, shared=True) as (federation, world):
         for seed in seeds(ROUNDS):
-            report = await run_schedule(struck, FAULTS, seed=seed)
+            report = await run_schedule(world, FAULTS, seed=seed)
             require_clean(report, tmp_path)
+            await require_agreement(federation.api_request, federation.all_nodes(), seed)
         role = (await federation.control_request(federation.primary, "/v1/federation/role")).json
-        assert (role["cluster"], role["epoch"]) == (CLUSTER, 1), "somebody was promoted"
+        assert (role["cluster"], role["epoch"]) == (federation.primary.cluster, 1), "somebody was promoted"

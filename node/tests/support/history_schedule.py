@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from support.federation import GreyNode
+    from support.history_clients import Ask
     from support.history_faults import Fault, World
 
 CLIENTS = 12
@@ -74,7 +76,7 @@ def seeds(rounds: int) -> Iterator[int]:
 
 
 def varied(faults: Sequence[Fault], seed: int) -> list[Fault]:
-    """Return the faults of a round: as they are listed in the first one, else in any order and for any time."""
+    """Return the faults of a round: the first one's as they are listed, else in any order, for any time."""
     if seed == FIRST_SEED:
         return list(faults)
     chance = random.Random(seed)
@@ -124,6 +126,21 @@ async def run_schedule(world: World, faults: Sequence[Fault], *, seed: int, befo
     report = Report(history, gaps, found, time.monotonic() - started)
     print(f"seed {seed}: {report.text()}")  # noqa: T201 - how much ran, and how long writes stood still
     return report
+
+
+async def require_agreement(ask: Ask, nodes: Sequence[GreyNode], seed: int, within: float = 25.0) -> None:
+    """Fail unless all nodes, those of replicas too, show the same records of a run soon."""
+    path = f"/v1/kv?prefix={prefix(seed)}%2F&limit=1000&values=true"
+    deadline = time.monotonic() + within
+    while True:
+        answers = await asyncio.gather(*(ask("GET", node, path) for node in nodes))
+        shown = [answer.json.get("items") for answer in answers]
+        if shown[0] and all(each == shown[0] for each in shown):
+            return
+        if time.monotonic() > deadline:
+            counts = {node.name: each and len(each) for node, each in zip(nodes, shown, strict=True)}
+            raise AssertionError(f"not within {within:g} s: the same records everywhere, found {counts}")
+        await asyncio.sleep(0.2)
 
 
 def require_clean(report: Report, folder: Path) -> None:

@@ -33,7 +33,7 @@ def out_of_order(history: History) -> list[Violation]:
     listed = sorted(history.operations, key=lambda each: each.completed)
     seen = _Seen(listed)
     records = _records(listed)
-    found = [*_torn(listed)]
+    found = [*_torn(listed), *_shared(listed)]
     for each in listed:
         floor, shown_by = seen.before(each.invoked)
         if each.outcome is not Outcome.OK or shown_by is None:
@@ -174,6 +174,18 @@ def _torn(operations: Sequence[Operation]) -> list[Violation]:
         ]
         if [each.position for each in parts] != wanted:
             found.append(Violation("a batch whose records are not side by side", tuple(parts)))
+    return found
+
+
+def _shared(operations: Sequence[Operation]) -> list[Violation]:
+    """Return the positions at which answers showed two records."""
+    found = []
+    at: dict[Position, Operation] = {}
+    for each in operations:
+        if each.outcome is Outcome.OK and each.position is not None:
+            other = at.setdefault(each.position, each)
+            if (other.key, other.value) != (each.key, each.value):
+                found.append(Violation(f"two records are at {each.position}", (other, each)))
     return found
 
 

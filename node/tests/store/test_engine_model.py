@@ -10,20 +10,24 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.engines import SqliteEngine
+from support.engines import EtcdEngine, SqliteEngine
 
 from grey.store.interface import Compacted, Compare, CompareFailed, Item, Write
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from typing import Any, TypeVar
+    from typing import Any, TypeAlias, TypeVar
+
+    from support.engines import Engine
 
     from grey.store.interface import Change
 
     T = TypeVar("T")
+    Told: TypeAlias = tuple[tuple[list[Compare], list[Write]], int | BaseException]
 
 KEYS = [b"", b"a", b"a\x00", b"b", b"k/1", b"k/2", b"\xff"]
 VALUES = [b"", b"1", b"2", b"x" * 3000]
@@ -39,15 +43,21 @@ transactions = st.tuples(
 class EngineModel(RuleBasedStateMachine):
     """``states[revision]`` is what the store holds at that revision; ``changes`` what led there."""
 
+    ordered = True
+    """The engine takes commits in the order of their calls, also when they share a transaction."""
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.engine = SqliteEngine(Path(self.folder.name))
+        self.engine = self.make_engine(Path(self.folder.name))
         self.store = self.wait(self.engine.create())
         self.states: list[dict[bytes, Item]] = [{}]
         self.changes: dict[int, dict[bytes, bytes | None]] = {}
         self.compacted = 0
+
+    def make_engine(self, folder: Path) -> Engine:
+        return SqliteEngine(folder)
 
     def teardown(self) -> None:
         self.wait(self.engine.stop())
@@ -102,21 +112,38 @@ class EngineModel(RuleBasedStateMachine):
 
     @rule(group=st.lists(transactions, min_size=2, max_size=6))
     def commit_at_once(self, group: list[tuple[list[Compare], list[Write]]]) -> None:
-        """The engine takes commits in the order of their calls, also when they share a transaction."""
+        """They take effect one after the other, in the order of their calls or in some order."""
 
         async def all_of_them() -> list[int | BaseException]:
             commits = (self.store.commit(compares, writes) for compares, writes in group)
             return await asyncio.gather(*commits, return_exceptions=True)
 
-        for (compares, writes), outcome in zip(group, self.wait(all_of_them()), strict=True):
-            expected = self.holds(compares)
-            if isinstance(outcome, CompareFailed):
-                assert outcome.index == expected
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                assert expected is None
-                assert outcome == self.apply(writes)
+        told = list(zip(group, self.wait(all_of_them()), strict=True))
+        if self.ordered:
+            for (compares, writes), outcome in told:
+                assert self.agrees(compares, writes, outcome)
+        else:
+            assert self.agree_in_some_order(told), told
+
+    def agrees(self, compares: list[Compare], writes: list[Write], outcome: int | BaseException) -> bool:
+        """Carry out a commit; say whether this is its outcome."""
+        expected = self.holds(compares)
+        if isinstance(outcome, CompareFailed):
+            return outcome.index == expected
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return expected is None and outcome == self.apply(writes)
+
+    def agree_in_some_order(self, told: list[Told]) -> bool:
+        if not told:
+            return True
+        for place, ((compares, writes), outcome) in enumerate(told):
+            before, changes = list(self.states), dict(self.changes)
+            rest = told[:place] + told[place + 1 :]
+            if self.agrees(compares, writes, outcome) and self.agree_in_some_order(rest):
+                return True
+            self.states, self.changes = before, changes
+        return False
 
     @rule(key=keys, back=st.integers(0, 6))
     def get(self, key: bytes, back: int) -> None:
@@ -144,6 +171,21 @@ class EngineModel(RuleBasedStateMachine):
         assert page.items == [state[key] for key in wanted[:limit]]
         assert page.more == (len(wanted) > limit)
         assert page.revision == self.newest
+
+    @rule(start=keys, end=st.one_of(st.none(), keys), limit=st.integers(1, 4), back=st.integers(0, 6))
+    def get_range_at(self, start: bytes, end: bytes | None, limit: int, back: int) -> None:
+        revision = max(self.newest - back, 0)
+        try:
+            page = self.wait(self.store.range(start, end, limit=limit, revision=revision))
+        except Compacted as gone:
+            assert revision < self.compacted
+            assert gone.oldest == self.compacted
+            return
+        assert revision >= self.compacted
+        state = self.states[revision]
+        wanted = sorted(key for key in state if key >= start and (end is None or key < end))
+        assert page.items == [state[key] for key in wanted[:limit]]
+        assert (page.more, page.revision) == (len(wanted) > limit, revision)
 
     @rule(start=keys, end=st.one_of(st.none(), keys), back=st.integers(0, 10))
     def watch(self, start: bytes, end: bytes | None, back: int) -> None:
@@ -190,5 +232,23 @@ class EngineModel(RuleBasedStateMachine):
         assert (status.revision, status.compacted) == (self.newest, self.compacted)
 
 
+class EtcdModel(EngineModel):
+    """Each example has an etcd process of its own; watches are served from memory and from history."""
+
+    ordered = False
+
+    def make_engine(self, folder: Path) -> Engine:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("grey.store.etcd_watch.HELD_TRANSACTIONS", 3)
+        return EtcdEngine()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.patch.undo()
+
+
 TestEngineModel = EngineModel.TestCase
 TestEngineModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, database=None)
+
+TestEtcdModel = EtcdModel.TestCase
+TestEtcdModel.settings = settings(max_examples=4, stateful_step_count=30, deadline=None, database=None)

@@ -59,7 +59,9 @@ async def test_a_listing_whose_state_is_gone(fake: FakeFederation, client: Async
 
 
 @pytest.mark.parametrize(
-    "body", [b"no gzip", gzip.compress(b"{}" * 1000)[:-20], gzip.compress(bytes(40_000_000))]
+    "body",
+    [b"no gzip", gzip.compress(b"{}" * 1000)[:-20], gzip.compress(bytes(40_000_000))],
+    ids=["none", "cut", "huge"],
 )
 async def test_a_packed_answer_that_is_wrong(fake: FakeFederation, client: AsyncClient, body: bytes) -> None:
     fake.put(b"k", b"v")

@@ -247,6 +247,7 @@ async def test_one_cluster_alone(fake: FakeFederation, client: AsyncClient) -> N
         (200, event("progress", "soon"), STREAM, "a position is written EPOCH.SEQUENCE"),
         (404, b"<h1>", {}, "wanted an answer of the Grey API, found status 404"),
     ],
+    ids=["html", "change", "progress", "404"],
 )
 async def test_something_else_answers(
     fake: FakeFederation,

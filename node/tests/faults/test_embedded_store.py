@@ -31,7 +31,7 @@ async def test_strong_operations_are_linearizable_through_every_fault(tmp_path: 
     async with primary_cluster(tmp_path, shared=False) as (federation, world):
         for seed in seeds(ROUNDS):
             report = await run_schedule(world, FAULTS, seed=seed)
-            require_clean(report, tmp_path)
+            require_clean(report, seed)
             await require_agreement(federation.api_request, federation.all_nodes(), seed)
         role = (await federation.control_request(federation.primary, "/v1/federation/role")).json
         assert (role["cluster"], role["epoch"]) == (federation.primary.cluster, 1), "somebody was promoted"

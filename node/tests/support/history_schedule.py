@@ -10,6 +10,7 @@ import os
 import random
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.history import History, Kind, Outcome
@@ -19,7 +20,6 @@ from support.linearizability_order import out_of_order, too_late, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from support.federation import GreyNode
     from support.history_clients import Ask
@@ -30,6 +30,8 @@ KEYS = 50
 PAUSE_SECONDS = 0.06
 ROUNDS = int(os.environ.get("GREY_FAULT_ROUNDS", "1"))
 """How often each schedule runs: once, with the same choices every time, or more often with others."""
+HISTORIES = Path(__file__).resolve().parents[3] / ".cache" / "histories"
+BESIDE_SECONDS = 3.0
 FIRST_SEED = 1
 MORE = 15
 """How many acknowledged writes show that writes are taken again."""
@@ -143,13 +145,27 @@ async def require_agreement(ask: Ask, nodes: Sequence[GreyNode], seed: int, with
         await asyncio.sleep(0.2)
 
 
-def require_clean(report: Report, folder: Path) -> None:
-    """Fail with the first violations, and leave the history behind."""
+def require_clean(report: Report, seed: int) -> None:
+    """Fail with the first violations and what was asked beside them, and leave the history behind."""
     if report.found:
-        path = folder / "history.jsonl"
+        HISTORIES.mkdir(parents=True, exist_ok=True)
+        path = HISTORIES / f"{prefix(seed)}.jsonl"
         report.history.write(path)
-        shown = "\n".join(str(each) for each in report.found[:5])
+        shown = "\n".join(_beside(each, report.history) for each in report.found[:5])
         raise AssertionError(f"{report.text()}\nthe history is in {path}; it shows:\n{shown}")
+
+
+def _beside(violation: Violation, history: History) -> str:
+    """Show a violation with all that was asked about its keys around that time."""
+    keys = {each.key for each in violation.operations}
+    since = min(each.invoked for each in violation.operations) - BESIDE_SECONDS
+    until = max(each.invoked for each in violation.operations) + BESIDE_SECONDS
+    near = [
+        each
+        for each in sorted(history.operations, key=lambda each: each.invoked)
+        if each.key in keys and each.completed >= since and each.invoked <= until
+    ]
+    return "\n    ".join([str(violation), "beside:", *(str(each) for each in near)])
 
 
 async def _acknowledges(

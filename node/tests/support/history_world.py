@@ -33,6 +33,8 @@ async def primary_cluster(
         shared={CLUSTER: Shared(3, 3)} if shared else None,
         detection_time=f"{DETECTION:g}s",
     ) as federation:
+        # aiohttp would send a write again by itself, and tell of the second attempt alone.
+        federation.http()._retry_connection = False
         hosts = {node.name: Host(node, Greyd(node), node.engine) for node in federation.clusters[CLUSTER]}
 
         async def renewer() -> Host:

@@ -197,7 +197,7 @@ async def test_another_program_on_the_metrics_port(host: Host) -> None:
 def test_the_other_cluster_is_not_there(host: Host) -> None:
     ((check, found, step),) = host.findings("network", "warning")
     assert check == "b"
-    assert found == f"b (grey-b.example.test:{host.control}) cannot be reached: connection refused"
+    assert found == f"b ({host.address}:{host.control}) cannot be reached: connection refused"
     assert "see that greyd runs there" in step
 
 

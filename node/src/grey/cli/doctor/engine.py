@@ -27,6 +27,7 @@ STORE = Area("federation store")
 
 _MAGIC = b"SQLite format 3\0"
 _LARGE_LOG_BYTES = 512 * 1024 * 1024
+_OTHERS = "start the members on the other hosts, or mend the network to them"
 _START = "start the engine: greyd engine; then read its log"
 _REPAIR = "stop greyd, keep a copy, and restore a backup or let this host copy from another cluster"
 _ALARMS = {
@@ -146,7 +147,7 @@ async def _etcd(store: DataStore, timeout_seconds: float) -> list[Finding]:
         findings += _of_member(ENGINE, member, _START)
         if member.reachable and not member.has_leader:
             found = "it has no leader: less than a majority of the cluster's nodes run their engine"
-            findings.append(ENGINE.problem("majority", found, "start the engine on the other nodes"))
+            findings.append(ENGINE.problem("majority", found, _OTHERS))
         findings += _quota(member, store.quota_bytes)
     if store.member is not None:
         others = {name: peer for name, peer in store.member.members.items() if name != store.member.name}
@@ -188,12 +189,16 @@ async def _health(members: list[Any], timeout_seconds: float) -> StoreHealth | s
 def _of_member(area: Area, member: MemberHealth, step: str) -> Iterator[Finding]:
     name = member.name or member.endpoint
     for alarm in member.alarms:
+        if "no leader" in alarm:
+            continue  # etcd lists it among its errors; it is said below
         known = next((text for word, text in _ALARMS.items() if word in alarm), "see etcdctl alarm list")
         yield area.problem(name, f"alarm: {alarm.strip()}", known)
-    if member.reachable:
+    if member.has_leader:
         size = "" if member.database_bytes is None else f", {disk.size(member.database_bytes)}"
-        role = "leads" if member.leader else "follows" if member.has_leader else "has no leader"
+        role = "leads" if member.leader else "follows"
         yield area.ok(name, f"{member.endpoint} answers and {role}{size}")
+    elif member.reachable:
+        yield area.warning(name, f"{member.endpoint} answers, but has no leader", _OTHERS)
     else:
         why = member.problem or "no answer"
         yield area.warning(name, f"{member.endpoint} does not answer: {why}", step)

@@ -61,7 +61,7 @@ def _certificates(node: NodeFile, federation: Federation | None) -> Iterator[Fin
 
 
 def _folders(node: NodeFile) -> tuple[dict[str, str], dict[str, int]]:
-    folders = {"data": node.data_dir}
+    folders = {"data": node.data_dir} if node.store.engine == "sqlite" else {}
     quotas = {}
     if node.store.member is not None:
         folders["engine"] = node.store.member.data_dir

@@ -55,7 +55,8 @@ def look(path: Path) -> Files:
     else:
         findings.append(_of_federation(node, federation))
     findings += _identity(node)
-    findings += _folder(node)
+    if node.store.engine == "sqlite":
+        findings += _folder(node)
     return Files(node, federation, tuple(findings))
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The control planes of the other clusters: do they answer, do they admit us, what do their clocks say?"""
+"""The control planes of the other nodes: do they answer, do they admit us, what do their clocks say?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import aiohttp
 from grey.cli.doctor.clock import Heard, date_of
 from grey.cli.doctor.findings import Area
 from grey.client.transport import explain
+from grey.config.model import Endpoint
 from grey.link.session import PeerSession
 from grey.link.tls import TlsError, client_context
 
@@ -29,8 +30,13 @@ _PATH = "/v1/federation/status"
 async def look(
     node: NodeFile, federation: Federation, timeout_seconds: float
 ) -> tuple[list[Finding], list[Heard]]:
-    """Ask every other cluster; return what was found, and what their clocks said."""
-    others = [cluster for cluster in federation.clusters if cluster.name != node.cluster]
+    """Ask the other nodes of this cluster and of every other one; return what was found, and their clocks."""
+    others = [
+        (cluster, host)
+        for cluster in federation.clusters
+        for host in node.names.get(cluster.endpoint.host, (cluster.endpoint.host,))
+        if cluster.name != node.cluster or host not in {node.listen.address, cluster.endpoint.host}
+    ]
     if not others:
         return [], []
     try:
@@ -41,7 +47,7 @@ async def look(
     session = PeerSession(context, node.names, connect_seconds=timeout_seconds, total_seconds=timeout_seconds)
     try:
         asked = await asyncio.gather(
-            *(_ask(session, federation, cluster, timeout_seconds) for cluster in others)
+            *(_ask(session, federation, cluster, host, timeout_seconds) for cluster, host in others)
         )
     finally:
         await session.close()
@@ -49,9 +55,9 @@ async def look(
 
 
 async def _ask(
-    session: PeerSession, federation: Federation, cluster: Cluster, timeout_seconds: float
+    session: PeerSession, federation: Federation, cluster: Cluster, host: str, timeout_seconds: float
 ) -> tuple[Finding, Heard | None]:
-    endpoint = federation.control_endpoint(cluster)
+    endpoint = Endpoint(host, federation.control_endpoint(cluster).port)
     where = f"{cluster.name} ({endpoint})"
     asked = time.time()
     try:

@@ -196,7 +196,9 @@ def _judged(node: NodeFile, health: _Page, ready: _Page, page: str, serving: _Pa
         said = "may write" if page == "/primary" else "follows the primary"
         yield HEALTH.ok(page, said if lag is None else f"{said}, lag {lag:.3f} s")
     elif page == "/primary":
-        yield HEALTH.problem(page, f"may not write: {_why(serving)}", "look at the federation store below")
+        yield HEALTH.problem(
+            page, f"may not write: {_why(serving)}", "look at the engine and at the federation store below"
+        )
     else:
         yield HEALTH.warning(
             page, f"does not follow: {_why(serving)}", "look at the network below, and greyd's log"

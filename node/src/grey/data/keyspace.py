@@ -34,6 +34,9 @@ On a replica it is the replication cursor. Its history maps positions to this st
 LEADER = b"m/leader"
 """Which of the nodes that share this store leads the cluster (JSON; ``grey.federation.leader``)."""
 
+TURN = b"m/turn"
+"""Present while one of several nodes that write here is to be let through (``grey.data.turns``)."""
+
 COPYING = b"m/copying"
 """Present while a full copy from another cluster is under way: the data is not yet a consistent state."""
 

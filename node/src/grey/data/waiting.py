@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 GROUP_BYTES = 1024 * 1024
 """About what the keys and values of one transaction weigh; a larger request goes alone."""
 
-MAX_OPERATIONS = MAX_WRITES_PER_TRANSACTION - 2
-"""The most operations of one request: its id and the position are written with it."""
+MAX_OPERATIONS = MAX_WRITES_PER_TRANSACTION - 3
+"""The most operations of one request: its id, the position and the turn are written with it."""
 
-_POSITION_WRITES = 1
+_OTHER_WRITES = 2
 _ENVELOPE_BYTES = 256
 
 
@@ -109,7 +109,7 @@ class WaitingQueue:
         A key or request id occurs once in a group, and each sees its requests in order of arrival.
         """
         group: list[Request] = []
-        writes = _POSITION_WRITES
+        writes = _OTHER_WRITES
         size = 0
         while self._ready:
             request = self._ready[0][1]

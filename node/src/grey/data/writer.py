@@ -33,6 +33,7 @@ from grey.data.history import (
 )
 from grey.data.requests import Operation, Written, decode_entry, entry_writes
 from grey.data.stored import decode_item, decode_value
+from grey.data.turns import Turns
 from grey.data.waiting import MAX_OPERATIONS, Request, WaitingQueue
 from grey.record import SteadyClock
 from grey.record.envelope import Envelope, RequestRef, encode
@@ -99,6 +100,8 @@ class Writer:
         self._arrived = asyncio.Event()
         self._stopped = False
         self._head: _Head | None = None
+        self._turns = Turns(store)
+        self._overtaken = 0
 
     async def put(
         self,
@@ -192,6 +195,7 @@ class Writer:
         except CompareFailed:
             # The epoch or the position moved: look at everything again, at the request ids too.
             self._head = None
+            self._overtaken += 1
         except OutcomeUnknown as unknown:
             self._head = None
             _refuse(group, unknown)
@@ -205,13 +209,18 @@ class Writer:
             raise
 
     async def _attempt(self, group: list[Request]) -> None:
+        if self._overtaken:
+            await self._turns.contend(self._overtaken)
         epoch = self._fence.epoch()
         head, found = await self._look(group, epoch)
         envelopes, answers = self._plan(group, epoch, head, found)
         if envelopes:
             await self._commit(group, envelopes, epoch, head)
-        elif self._fence.epoch() != epoch:
-            raise DeadlinePassed
+        else:
+            await self._turns.give_back()
+            if self._fence.epoch() != epoch:
+                raise DeadlinePassed
+        self._overtaken = 0
         for request, result in answers:
             if isinstance(result, DataError):
                 _refuse([request], result)
@@ -302,9 +311,11 @@ class Writer:
         writes += entry_writes(envelopes)
         writes += index_writes(envelopes)
         writes.append(Write(keyspace.POSITION, format_position(last)))
+        writes += self._turns.release()
         compares = [
             Compare(keyspace.EPOCH, format_epoch(epoch)),
             Compare(keyspace.POSITION, head.stored),
+            self._turns.compare(),
         ]
         try:
             revision = await self._store.commit(compares, writes)
@@ -321,6 +332,7 @@ class Writer:
         except BaseException:
             _refuse(group, OutcomeUnknown("the node stopped before the store answered"))
             raise
+        self._turns.released()
         if self._mirror is not None:
             records = zip(envelopes, writes[:stored], strict=True)
             self._mirror.wrote(revision, [(e.key, None if e.deleted else w.value) for e, w in records])

@@ -92,7 +92,7 @@ class RoleKeeper:
         self._leads = leads
         self._boottime = boottime
         self._sleep = sleep
-        self._read_at: float | None = None
+        self._read_at = boottime()
         self._holder: RoleRecord | None = None
         self._sent: RoleRecord | None = None
         self._lease: Lease | None = None
@@ -138,7 +138,7 @@ class RoleKeeper:
 
     def reaches_store(self) -> bool:
         """Whether the record could be read within the time in which another node would take over."""
-        return self._read_at is not None and self._boottime() - self._read_at < self._timing.inherit_after
+        return self._boottime() - self._read_at < self._timing.inherit_after
 
     def grant(self, epoch: int, deadline: float) -> None:
         """Take the leader's word that this cluster may write in ``epoch`` before ``deadline``.

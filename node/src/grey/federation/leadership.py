@@ -133,7 +133,7 @@ class Leadership:
             raise
         except CompareFailed:
             # Another node wrote it first; the next look shows who.
-            return
+            self._report(None)
         except (StoreError, TimeoutError) as fault:
             reason = str(fault) or f"no answer within {self._timing.store_timeout:.1f} s"
             self._report(f"the engine does not say who leads this cluster: {reason}")

@@ -1,0 +1,213 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests that no client would send: the node neither fails nor grows, and serves the others meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import socket
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.serving_process import ServingProcess, serving_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = 400
+GROWTH_BYTES = 48 * 1024 * 1024
+"""More than what a process takes once for its buffers and caches; a leak of 100 KiB a request would show."""
+
+bounded = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    with serving_process(tmp_path_factory.mktemp("fuzz")) as process:
+        yield process
+
+
+METHODS = st.sampled_from(b"GET PUT DELETE POST HEAD OPTIONS PATCH PRI get".split())
+PIECES = st.sampled_from(
+    [
+        *b"/v1/kv/ /v1/kv /v1/batch /v1/openapi.json /health /replica a %00 %zz / .. ? & = # *".split(),
+        b"http://x/v1/kv/a",
+        *b"prefix= after= limit= values= ttl= lag= consistency= strong bounded 1 99999999999999999999".split(),
+        *(b" ", b"\x00", b"\xff", b"%2F" * 50),
+    ]
+)
+TARGETS = st.lists(st.one_of(PIECES, st.binary(max_size=8)), max_size=8).map(b"".join)
+NAMES = st.sampled_from(
+    [
+        *b"Host Content-Length Transfer-Encoding Content-Encoding Accept-Encoding Connection Expect".split(),
+        *b"If-Match If-None-Match Grey-Request-Id Upgrade Range X Content-Type Cookie".split(),
+        b"",
+    ]
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            *b"x 0 5 -1 99999999999999 chunked gzip identity close keep-alive 100-continue *".split(),
+            *b'websocket h2c upgrade "1.1" W/"1.1" "" "1.99999999999999999999" +5 0x5 \xff\xfe'.split(),
+            *(b"gzip, chunked", b"1, 1", b"a" * 9000),
+        ]
+    ),
+    st.binary(max_size=20),
+)
+HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
+BODIES = st.one_of(
+    st.just(b""),
+    st.binary(max_size=64),
+    st.sampled_from(
+        [
+            b"5\r\nhello\r\n0\r\n\r\n",
+            b"ffffffffffffffff\r\n",
+            b"-1\r\n\r\n",
+            b"5;x=y\r\nhel",
+            b"0\r\nX: y\r\n\r\n",
+            b"hello",
+            gzip.compress(b"\0" * 5_000_000),
+            gzip.compress(b"{}")[:-3],
+            b'{"operations":[' * 300,
+            b'{"operations":[{}]}',
+            b"\r\n" * 100,
+        ]
+    ),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """One to three requests that are wrong in one way or several, or not at all."""
+    parts = []
+    for _ in range(draw(st.integers(1, 3))):
+        method, target, headers, body = draw(METHODS), draw(TARGETS), draw(HEADERS), draw(BODIES)
+        version = draw(st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b""]))
+        if draw(st.booleans()):
+            headers = [(b"Host", b"x"), (b"Content-Length", b"%d" % len(body)), *headers]
+        parts.append(b"%s %s %s\r\n" % (method, target, version))
+        parts += [b"%s: %s\r\n" % pair for pair in headers]
+        parts += [b"\r\n", body]
+    return b"".join(parts)
+
+
+def send(node: ServingProcess, data: bytes, patience: float = 20.0) -> bytes:
+    """Send bytes; return what comes until the node closes, or says nothing for ``patience`` seconds."""
+    found = b""
+    with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
+        try:
+            connection.sendall(data)
+            connection.settimeout(patience)
+            while part := connection.recv(65536):
+                found = (found + part)[:100_000]
+        except (TimeoutError, ConnectionError):
+            pass  # a node that refuses early closes, and what was sent too late destroys its answer
+    return found
+
+
+def answers(node: ServingProcess, path: str = "/v1/kv") -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.port}{path}", timeout=20) as response:
+        json.load(response)
+        return int(response.status)
+
+
+def unharmed(node: ServingProcess, before: int) -> None:
+    assert node.alive()
+    assert answers(node) == 200
+    assert node.faults() == ""
+    assert node.memory_bytes() - before < GROWTH_BYTES
+
+
+def warm(node: ServingProcess) -> int:
+    """Let the process take what it takes once; return its memory then."""
+    head = b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n"
+    for _ in range(50):
+        assert b" 200 OK" in send(node, head + b"x" * 300_000)
+        answers(node)
+    return node.memory_bytes()
+
+
+def test_bytes_of_any_kind(node: ServingProcess) -> None:
+    before = warm(node)
+
+    @bounded
+    @given(st.one_of(st.binary(max_size=3000), requests()))
+    def check(data: bytes) -> None:
+        # An answer that comes later is not seen here, but a fault would stand in the log.
+        found = send(node, data, patience=0.02)
+        assert found == b"" or re.match(rb"HTTP/1\.[01] [1-5][0-9]{2} ", found), found[:200]
+        assert not re.search(rb"HTTP/1\.[01] 500 ", found), found[:500]
+
+    check()
+    unharmed(node, before)
+
+
+def test_what_is_cut_off_anywhere(node: ServingProcess) -> None:
+    before = warm(node)
+    whole = (
+        b"PUT /v1/kv/cut?ttl=5m HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+        b"19\r\n" + gzip.compress(b"hello", mtime=0) + b"\r\n0\r\n\r\n"
+    )
+    assert b" 200 OK" in send(node, whole)
+    for length in range(len(whole)):
+        with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
+            connection.sendall(whole[:length])
+    unharmed(node, before)
+
+
+def test_bombs_and_floods_do_not_stay_in_memory(node: ServingProcess) -> None:
+    before = warm(node)
+    bomb = gzip.compress(b"\0" * 100_000_000, 9)
+    put = b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    for _ in range(30):
+        assert b" 413 " in send(node, put + head + bomb)
+    refused = (b"", b"HTTP/1.0 400")
+    assert send(node, b"GET /" + b"a" * 10_000_000)[:12] in refused
+    assert send(node, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1_000_000)[:12] in refused
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    assert send(node, put + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 400)[:12] in (
+        b"",
+        b"HTTP/1.1 413",
+    )
+    assert node.memory_bytes() - before < GROWTH_BYTES
+    pipelined = b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n" * 3000
+    assert send(node, pipelined, patience=1.0).startswith(b"HTTP/1.1 200 OK")
+    unharmed(node, before)
+
+
+def test_batches_of_any_kind(node: ServingProcess) -> None:
+    before = warm(node)
+    scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
+    texts = st.one_of(st.sampled_from(["put", "delete", "a", "%00", "eA==", "1h", "1.1", "0.0"]), scalars)
+    names = st.sampled_from(["op", "key", "value_base64", "ttl", "if_absent", "if_position", "x"])
+    operations = st.lists(st.dictionaries(names, texts, max_size=7), max_size=4)
+    bodies = st.one_of(
+        st.builds(lambda each: {"operations": each}, operations),
+        st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner)),
+    )
+
+    @bounded
+    @given(bodies)
+    def check(body: object) -> None:
+        data = json.dumps(body).encode()
+        head = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(
+            data
+        )
+        found = send(node, head + data)
+        assert re.match(rb"HTTP/1\.1 (200|400|412) ", found), found[:500]
+
+    check()
+    unharmed(node, before)

@@ -12,16 +12,18 @@ from hypothesis.stateful import run_state_machine_as_test
 from support.planted import PLANTED, must_be_caught
 from support.virtual_time import run_virtual
 
-from grey.data import conditions, expiry, feed, writer
+from grey.data import conditions, expiry, feed, keyspace, turns, writer
 from grey.data.conditions import Expired
 from grey.data.history import History
 from grey.data.housekeeping import Housekeeping
 from grey.data.mirror import Mirror
 from grey.data.reader import Reader
 from grey.record import Position
+from grey.store.interface import Compare
 
 from .test_data_model import DataModel
 from .test_expiry import a_version_comes_between_the_look_and_the_deletion
+from .test_turns import a_distant_node_is_not_starved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +194,17 @@ def test_an_expiry_that_does_not_look_again_is_caught(monkeypatch: pytest.Monkey
         "expiry_deletes_a_newer_version",
         lambda: run_virtual(a_version_comes_between_the_look_and_the_deletion()),
     )
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("fault", ["nobody_asks_for_a_turn", "turns_are_not_compared"])
+def test_unfair_writers_are_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fault == "nobody_asks_for_a_turn":
+        monkeypatch.setattr(turns, "PATIENCE", 10**9)
+    else:
+        position = Compare(keyspace.EPOCH, b"1")
+        monkeypatch.setattr(turns.Turns, "compare", lambda self: position)
+    must_be_caught(fault, lambda: run_virtual(a_distant_node_is_not_starved()))
 
 
 @pytest.mark.usefixtures("quiet")

@@ -4,21 +4,22 @@
 
 Each transaction compares the position, so of two nodes that write at the same time one has to look again;
 the one that is nearer to the engine would win for ever. A node that lost twice therefore asks for a turn:
-while the key ``keyspace.TURN`` holds its token, no transaction of another node succeeds, and its own removes
-it. Nothing depends on this but fairness: a node that died with its turn is passed over after a moment, and
-what keeps writes apart is the position.
+while the key ``keyspace.TURN`` holds its token, no transaction of another node succeeds. It keeps the turn
+for a few transactions, since a change costs as much as two of them, and its last one removes the token.
+Nothing depends on this but fairness: a node that died with its turn is passed over after a moment, and what
+keeps writes apart is the position.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from grey.data import keyspace
-from grey.store.interface import CommitUncertain, Compare, CompareFailed, Write
+from grey.store.interface import CommitUncertain, Compare, CompareFailed, StoreDamaged, StoreError, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
 
 PATIENCE = 2
 """After so many lost attempts in a row a node asks for a turn."""
-LONGEST_TURN_SECONDS = 0.25
-"""A turn that lasts longer is that of a node that is gone."""
+TURN_SECONDS = 0.025
+"""A node that has its turn gives it back with the first transaction after so long."""
+LONGEST_TURN_SECONDS = 0.5
+"""A turn that lasts longer is that of a node that is gone, unless the engine is as slow as that."""
 POLL_SECONDS = 0.002
+
+_log = logging.getLogger(__name__)
 
 
 class Turns:
@@ -40,6 +45,8 @@ class Turns:
         self._monotonic = monotonic
         self._name = uuid.uuid4().hex[:16]
         self._count = 0
+        self._since = 0.0
+        self._slowest = 0.0
         self.held: bytes | None = None
 
     def compare(self) -> Compare:
@@ -47,11 +54,13 @@ class Turns:
         return Compare(keyspace.TURN, self.held)
 
     def release(self) -> list[Write]:
-        """Return what a transaction writes to give the own turn back."""
-        return [] if self.held is None else [Write(keyspace.TURN, None)]
+        """Return what a transaction writes to give the own turn back; nothing while it may go on."""
+        if self.held is None or self._monotonic() - self._since < TURN_SECONDS:
+            return []
+        return [Write(keyspace.TURN, None)]
 
     def released(self) -> None:
-        """Note that such a transaction succeeded."""
+        """Note that the turn was given back."""
         self.held = None
 
     async def contend(self, lost: int) -> None:
@@ -72,22 +81,31 @@ class Turns:
                 return
             elif holder != seen:
                 seen, since = holder, self._monotonic()
-            elif self._monotonic() - since > LONGEST_TURN_SECONDS and await self._take(holder):
+            elif self._monotonic() - since > self._patience() and await self._take(holder):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
     async def give_back(self) -> None:
-        """Give the own turn back without a write of one's own."""
+        """Give the own turn back without a write of one's own. Raises StoreDamaged."""
         if self.held is None:
             return
-        with suppress(CompareFailed):
-            await self._store.commit([self.compare()], self.release())
-        self.released()
+        try:
+            await self._store.commit([self.compare()], [Write(keyspace.TURN, None)])
+        except StoreDamaged:
+            raise
+        except StoreError as error:
+            _log.debug("the others have to pass over the turn of this node: %s", error)
+        finally:
+            self.released()
+
+    def _patience(self) -> float:
+        return max(LONGEST_TURN_SECONDS, 10 * self._slowest)
 
     async def _take(self, holder: bytes | None) -> bool:
         """Take the turn from a holder; say whether nobody else was faster."""
         self._count += 1
         self.held = f"{self._name}-{self._count}".encode("ascii")
+        begun = self._since = self._monotonic()
         try:
             await self._store.commit([Compare(keyspace.TURN, holder)], [Write(keyspace.TURN, self.held)])
         except CompareFailed:
@@ -95,4 +113,6 @@ class Turns:
             return False
         except CommitUncertain:
             return False  # the next look tells
+        finally:
+            self._slowest = max(self._slowest / 2, self._monotonic() - begun)
         return True

@@ -55,6 +55,9 @@ MAX_TTL_SECONDS = 100 * 366 * 86400.0
 """About a hundred years; whoever wants longer wants no time to live."""
 
 
+_LINGER_SECONDS = 0.004
+
+
 class _Head(NamedTuple):
     """Where the history stands; ``stored`` is what the next transaction compares (None: never written)."""
 
@@ -159,6 +162,8 @@ class Writer:
         self._head = None
         try:
             while True:
+                if self._turns.held is not None:
+                    await self._linger()
                 await self._arrived.wait()
                 self._arrived.clear()
                 while group := self._queue.take_group():
@@ -166,6 +171,14 @@ class Writer:
         finally:
             self._stopped = True
             _refuse(self._queue.drain(), WriterStopped())
+
+    async def _linger(self) -> None:
+        """Keep the turn for the next requests of the clients that were just answered, but not without any."""
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await self._arrived.wait()
+        except TimeoutError:
+            await self._turns.give_back()
 
     async def _submit(
         self, operations: tuple[Operation, ...], request_id: str | None, *, batch: bool
@@ -216,10 +229,8 @@ class Writer:
         envelopes, answers = self._plan(group, epoch, head, found)
         if envelopes:
             await self._commit(group, envelopes, epoch, head)
-        else:
-            await self._turns.give_back()
-            if self._fence.epoch() != epoch:
-                raise DeadlinePassed
+        elif self._fence.epoch() != epoch:
+            raise DeadlinePassed
         self._overtaken = 0
         for request, result in answers:
             if isinstance(result, DataError):
@@ -311,7 +322,8 @@ class Writer:
         writes += entry_writes(envelopes)
         writes += index_writes(envelopes)
         writes.append(Write(keyspace.POSITION, format_position(last)))
-        writes += self._turns.release()
+        last_turn = self._turns.release()
+        writes += last_turn
         compares = [
             Compare(keyspace.EPOCH, format_epoch(epoch)),
             Compare(keyspace.POSITION, head.stored),
@@ -332,7 +344,8 @@ class Writer:
         except BaseException:
             _refuse(group, OutcomeUnknown("the node stopped before the store answered"))
             raise
-        self._turns.released()
+        if last_turn:
+            self._turns.released()
         if self._mirror is not None:
             records = zip(envelopes, writes[:stored], strict=True)
             self._mirror.wrote(revision, [(e.key, None if e.deleted else w.value) for e, w in records])

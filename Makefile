@@ -10,7 +10,7 @@ FEDERATION ?= global-grey
 .SUFFIXES:
 .NOTPARALLEL:
 
-.PHONY: help demo demo-clean status unit lint sanity test bench mutants lock clean
+.PHONY: help demo demo-clean status collection bundle unit lint sanity test bench mutants lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,15 @@ demo-clean: ## stop the demo and remove it
 status: ## the demo's status table
 	@$(BOOTSTRAP) demo
 	@$(VENV) tools/demo.py status
+
+collection: ## build dist/grey-distributed-VERSION.tar.gz: the same files give the same bytes
+	@$(BOOTSTRAP) demo
+	@$(VENV) tools/collection.py
+
+bundle: ## write dist/grey-bundle.tar for controllers without a network; BUNDLE='-e grey_bundle_etcd=false' and the like
+	@$(BOOTSTRAP) demo
+	@mkdir -p dist
+	@.venv/bin/ansible-playbook playbooks/bundle.yml -e grey_bundle=dist/grey-bundle.tar $(BUNDLE)
 
 unit: ## the fast loop: unit tests of the node, the collection and the tools
 	@$(BOOTSTRAP) dev
@@ -61,5 +70,5 @@ lock: ## pin the newest versions that requirements/*.in allow, with hashes
 	@$(VENV) tools/lock.py
 
 clean: ## remove what tools made here, except .venv, etcd and a running demo
-	@rm -rf .cache/lint .cache/lanes .cache/sanity .cache/log .ansible .mypy_cache .pytest_cache .ruff_cache node/.mypy_cache node/.ruff_cache node/.hypothesis .hypothesis
+	@rm -rf dist .cache/install .cache/lint .cache/lanes .cache/sanity .cache/log .ansible .mypy_cache .pytest_cache .ruff_cache node/.mypy_cache node/.ruff_cache node/.hypothesis .hypothesis
 	@find node plugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

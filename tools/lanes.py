@@ -27,7 +27,7 @@ ALIVE_SECONDS = 30.0
 GRACE_SECONDS = 20.0
 PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
 GROUPS = {
-    "all": ("demo", "sanity", "node", "lint", "collection", "tools"),
+    "all": ("node", "install", "demo", "sanity", "lint", "collection", "tools"),
     "unit": ("node", "collection", "tools"),
 }
 
@@ -60,6 +60,9 @@ def lanes() -> dict[str, Lane]:
     """Return every lane by name."""
     known = [
         Lane("demo", [*PYTEST, "tests/demo"]),
+        # The built collection, elsewhere: offline, with ansible-core alone, with every ansible-core it
+        # supports.
+        Lane("install", [*PYTEST, "tests/install"]),
         Lane("sanity", [sys.executable, "tools/sanity.py"]),
         # Most of its time is waiting for real processes: two workers, the tests of one file in order.
         Lane("node", [*PYTEST, "-n", "2", "--dist", "loadfile"], ROOT / "node"),

@@ -189,21 +189,25 @@ class Wheelhouses:
 
 
 def pip_command() -> list[str]:
-    """Return how pip is run here: this Python's own, or the one that Python brings for new environments."""
-    for module in ("pip", "ensurepip"):
-        answer = run([sys.executable, "-m", module, "--version"], timeout_seconds=60)
-        if answer.code == 0 and module == "pip":
-            return [sys.executable, "-m", "pip"]
-        if answer.code == 0:
-            folders = [Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/nonexistent"),
-                       Path(sysconfig.get_path("stdlib")) / "ensurepip" / "_bundled"]  # fmt: skip
-            for wheel in sorted(path for folder in folders for path in folder.glob("pip-*.whl")):
-                return [sys.executable, f"{wheel}/pip"]
-    raise GreyError(
-        f"{sys.executable}: wanted pip, to fetch the node's wheels, found none; install it (Debian: apt-get "
-        "install "
-        "python3-pip), or name a bundle with -e grey_bundle=PATH, which needs neither pip nor a network"
-    )
+    """Return how pip is run here: this Python's own, or the one that it brings for new environments."""
+    if run([sys.executable, "-m", "pip", "--version"], timeout_seconds=60).code == 0:
+        return [sys.executable, "-m", "pip"]
+    wheel = bundled_pip()
+    if wheel is None:
+        raise GreyError(
+            f"{sys.executable}: wanted pip, to fetch the node's wheels, found none; install it (Debian: "
+            "apt-get "
+            "install python3-pip), or name a bundle with -e grey_bundle=PATH, which needs neither pip nor a "
+            "network"
+        )
+    return [sys.executable, f"{wheel}/pip"]
+
+
+def bundled_pip() -> Path | None:
+    """Return the wheel of the pip that this Python brings, when it does."""
+    apart = sysconfig.get_config_var("WHEEL_PKG_DIR")  # distributions keep it elsewhere
+    folders = [*([Path(apart)] if apart else []), Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled")]
+    return next((wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))), None)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

@@ -108,8 +108,9 @@ def test_a_job_of_awx_deploys(install, bundle: Path, tarball: Path, python: str,
     user.give(
         project / "collections" / "requirements.yml", f"collections:\n  - name: {tarball}\n    type: file\n"
     )
-    where = ["-r", "collections/requirements.yml", "-p", str(user.home / "requirements_collections")]
-    user.run("ansible-galaxy", "collection", "install", "--offline", *where, folder=project)
+    collections = {"ANSIBLE_COLLECTIONS_PATH": str(user.home / "requirements_collections")}
+    where = ["-r", "collections/requirements.yml", "-p", collections["ANSIBLE_COLLECTIONS_PATH"]]
+    user.run("ansible-galaxy", "collection", "install", "--offline", *where, folder=project, **collections)
     inventory = user.run(
         "ansible-inventory", "-i", "inventories/local/hosts.yml", "--list", "--export", folder=project
     )
@@ -123,10 +124,7 @@ def test_a_job_of_awx_deploys(install, bundle: Path, tarball: Path, python: str,
         "confirm": "global-grey",
     }
     user.give(jobs / "env" / "extravars", json.dumps(variables))
-    user.give(
-        jobs / "env" / "envvars",
-        json.dumps({"ANSIBLE_COLLECTIONS_PATH": str(user.home / "requirements_collections")}),
-    )
+    user.give(jobs / "env" / "envvars", json.dumps(collections))
     user.give(jobs / "env" / "settings", json.dumps({"job_timeout": 300, "idle_timeout": 200}))
 
     def job(playbook: str) -> int:

@@ -1,0 +1,254 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a lock to a release that runs, with a real pip and a node of one file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.grey.distributed.plugins.module_utils import _interpreter, _wheelhouse
+from ansible_collections.grey.distributed.tests.unit.harness import Script, fails, passes, tree
+
+OWN = _interpreter.look(sys.executable).target
+TARGET = {"python": OWN.python, "architecture": OWN.architecture}
+PROJECT = """
+[project]
+name = "grey-distributed"
+version = "{version}"
+description = "a node of one file"
+requires-python = ">=3.11"
+license = "GPL-3.0-or-later"
+dependencies = []
+[project.scripts]
+greyd = "grey:main"
+"""
+
+
+class Collection:
+    """A collection with a small node; its lock pins nothing but pip, which lies in a folder of wheels."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder / "collection"
+        self.cache = folder / "cache"
+        self.wheels = folder / "index"
+        self.wheels.mkdir()
+        pip = _wheelhouse.bundled_pip()
+        assert pip is not None, "this Python brings no pip (Debian: apt-get install python3-venv)"
+        self.pip = self.wheels / pip.name
+        self.pip.write_bytes(pip.read_bytes())
+        (self.folder / "requirements").mkdir(parents=True)
+        (self.folder / "node" / "src" / "grey").mkdir(parents=True)
+        digest = hashlib.sha256(pip.read_bytes()).hexdigest()
+        version = pip.name.split("-")[1]
+        hashes = " \\\n".join(f"    --hash=sha256:{value}" for value in ("0" * 64, digest))
+        lock = f"pip=={version} \\\n{hashes}\n    # via -r node.in\n"
+        (self.folder / "requirements" / "node.txt").write_text(lock)
+        self.release("0.1.0")
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(self.wheels))
+        monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+
+    def release(self, version: str) -> None:
+        """Make it a version whose greyd prints it."""
+        (self.folder / "node" / "pyproject.toml").write_text(PROJECT.format(version=version))
+        program = f"def main():\n    print({version!r})\n"
+        (self.folder / "node" / "src" / "grey" / "__init__.py").write_text(program)
+
+    def args(self, **more: object) -> dict[str, object]:
+        """Return the module's parameters."""
+        return {"collection": str(self.folder), "cache": str(self.cache), "targets": [TARGET], **more}
+
+
+@pytest.fixture
+def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
+    return Collection(tmp_path, monkeypatch)
+
+
+def test_wheelhouse_script(collection: Collection) -> None:
+    Script(
+        "grey_wheelhouse",
+        lambda: tree(collection.cache),
+        wrong=[
+            (
+                collection.args(targets=[{"python": "3.9", "architecture": "x86_64"}]),
+                "targets: python: wanted one of 3.11, 3.12, 3.13, 3.14, found '3.9'",
+            ),
+            (
+                collection.args(targets=[{"python": "3.11", "architecture": "s390x"}]),
+                "targets: architecture: wanted one of x86_64, aarch64, found 's390x'",
+            ),
+        ],
+        create=collection.args(),
+    ).play()
+
+
+def test_a_second_run_fetches_nothing(collection: Collection) -> None:
+    first = passes("grey_wheelhouse", collection.args(controller=True))
+    assert first["fetched"] == [str(OWN)]
+    assert first["archives"] == {str(OWN): first["controller"]}
+    collection.pip.unlink()  # the index is gone
+    again = passes("grey_wheelhouse", collection.args(controller=True))
+    assert not again["changed"] and again["fetched"] == []
+    # Damage is seen: then it would have to be fetched again.
+    Path(first["controller"]).write_bytes(b"half")
+    assert "wanted the pinned wheels" in fails("grey_wheelhouse", collection.args())
+
+
+def test_what_the_lock_does_not_pin_is_never_used(collection: Collection) -> None:
+    collection.pip.write_bytes(collection.pip.read_bytes() + b"more")
+    message = fails("grey_wheelhouse", collection.args())
+    assert "is not the one that the collection's lock pins, nothing was kept" in message
+    assert not list(collection.cache.rglob("*.tar"))
+
+
+def test_without_a_network_the_message_names_the_bundle(collection: Collection, monkeypatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    message = fails("grey_wheelhouse", collection.args())
+    assert f"wheelhouse {OWN}: wanted the pinned wheels from the package index" in message
+    assert "-e grey_bundle=PATH" in message
+
+
+def test_a_bundle_needs_no_index(collection: Collection, tmp_path: Path) -> None:
+    etcd = tmp_path / "etcd"
+    etcd.write_text("#!/bin/sh\necho 'etcd Version: 3.5.0'\n")
+    etcd.chmod(0o755)
+    args = {
+        "dest": str(tmp_path / "bundle.tar"),
+        "collection": str(collection.folder),
+        "cache": str(tmp_path / "other"),
+        "pythons": [OWN.python],
+        "architectures": [OWN.architecture],
+        "etcd": {OWN.architecture: str(etcd)},
+    }
+    Script("grey_bundle", lambda: tree(tmp_path).get("bundle.tar"), create=args).play()
+    first = (tmp_path / "bundle.tar").read_bytes()
+    (tmp_path / "bundle.tar").unlink()
+    passes("grey_bundle", args)
+    assert (tmp_path / "bundle.tar").read_bytes() == first
+    with tarfile.open(tmp_path / "bundle.tar") as archive:
+        assert archive.getnames()[0] == "bundle.json"
+
+    collection.pip.unlink()
+    answer = passes("grey_wheelhouse", collection.args(bundle=args["dest"]))
+    assert answer["fetched"] == [str(OWN)]
+    found = passes("grey_etcd", {"cache": str(collection.cache), "bundle": args["dest"]})
+    assert found["changed"] and found["version"] == "3.5.0"
+    assert not passes("grey_etcd", {"cache": str(collection.cache), "bundle": args["dest"]})["changed"]
+
+
+def test_a_bundle_that_lacks_something_says_what(collection: Collection, tmp_path: Path) -> None:
+    dest = str(tmp_path / "bundle.tar")
+    args = {"dest": dest, "collection": str(collection.folder), "cache": str(tmp_path / "other")}
+    passes("grey_bundle", {**args, "pythons": [OWN.python], "architectures": [OWN.architecture]})
+    other = {"python": "3.14" if OWN.python != "3.14" else "3.13", "architecture": "aarch64"}
+    message = fails("grey_wheelhouse", collection.args(bundle=dest, targets=[other]))
+    assert (
+        f"wanted a wheelhouse for Python and architecture {other['python']}-aarch64, found {OWN}" in message
+    )
+    assert "ansible-playbook grey.distributed.bundle" in message
+    message = fails("grey_etcd", {"cache": str(collection.cache), "bundle": dest, "sources": ["bundle"]})
+    assert "wanted etcd for the architecture" in message and "found none" in message
+    collection.release("0.2.0")
+    message = fails("grey_wheelhouse", collection.args(bundle=dest))
+    assert "wanted a bundle of release 0.2.0-" in message and "found one of 0.1.0-" in message
+    assert "wanted a bundle, found" in fails("grey_wheelhouse", collection.args(bundle=sys.executable))
+
+
+def test_a_changed_wheel_in_a_bundle_is_refused(collection: Collection, tmp_path: Path) -> None:
+    dest = tmp_path / "bundle.tar"
+    args = {"dest": str(dest), "collection": str(collection.folder), "cache": str(tmp_path / "other")}
+    passes("grey_bundle", {**args, "pythons": [OWN.python], "architectures": [OWN.architecture]})
+    content = bytearray(dest.read_bytes())
+    content[-20000] ^= 1
+    dest.write_bytes(content)
+    assert "is damaged (its SHA-256 differs)" in fails("grey_wheelhouse", collection.args(bundle=str(dest)))
+
+
+def test_releases_live_side_by_side_and_a_link_switches(collection: Collection, tmp_path: Path) -> None:
+    house = passes("grey_wheelhouse", collection.args())
+    opt = tmp_path / "opt"
+
+    def state() -> object:
+        return (
+            sorted(path.name for path in (opt / "releases").glob("*")),
+            (opt / "current").readlink() if (opt / "current").is_symlink() else None,
+        )
+
+    def said() -> str:
+        done = subprocess.run([opt / "current" / "bin" / "greyd"], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    args = {"directory": str(opt), "release": house["release"], "archive": house["archives"][str(OWN)]}
+    collection.release("0.2.0")
+    newer = passes("grey_wheelhouse", collection.args())
+    Script(
+        "grey_release",
+        state,
+        wrong=[
+            ({**args, "release": "../x"}, "release: wanted a name such as 0.2.0-1a2b3c4d, found '../x'"),
+            (
+                {**args, "archive": "/no.tar"},
+                f"archive: wanted the wheelhouse of release {house['release']} on this host, found /no.tar",
+            ),
+        ],
+        create=args,
+        update={"directory": str(opt), "release": newer["release"], "archive": newer["archives"][str(OWN)]},
+    ).play()
+    assert said() == "0.2.0"
+    assert len(list((opt / "releases").iterdir())) == 2
+    # Back is one step, and needs no wheelhouse.
+    back = passes("grey_release", {"directory": str(opt), "release": house["release"]})
+    assert (back["previous"], back["installed"], said()) == (newer["release"], False, "0.1.0")
+
+
+def test_half_an_installation_is_done_anew(collection: Collection, tmp_path: Path) -> None:
+    house = passes("grey_wheelhouse", collection.args())
+    copy = tmp_path / "wheelhouse.tar"
+    copy.write_bytes(Path(house["archives"][str(OWN)]).read_bytes())
+    folder = tmp_path / "opt" / "releases" / house["release"]
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "left over").write_text("")
+    args = {"directory": str(tmp_path / "opt"), "release": house["release"], "archive": str(copy)}
+    answer = passes("grey_release", {**args, "activate": False, "remove_archive": True})
+    assert answer["installed"] and answer["previous"] is None
+    assert not (folder / "bin" / "left over").exists() and not copy.exists()
+    assert json.loads((folder / "release.json").read_text())["release"] == house["release"]
+    assert not (tmp_path / "opt" / "current").is_symlink()
+    # A Python that went away makes it half an installation again.
+    (folder / "bin" / "python").unlink()
+    (folder / "bin" / "python").symlink_to("/nonexistent/python3")
+    assert passes("grey_release", {**args, "activate": False}, check=True)["installed"]
+
+
+def test_a_damaged_wheelhouse_is_not_installed(collection: Collection, tmp_path: Path) -> None:
+    house = passes("grey_wheelhouse", collection.args())
+    archive = Path(house["archives"][str(OWN)])
+    args = {"directory": str(tmp_path / "opt"), "release": house["release"], "archive": str(archive)}
+    content = archive.read_bytes()
+    changed = content.replace(b"print('0.1.0')", b"print('6.6.6')")
+    assert changed != content
+    archive.write_bytes(changed)
+    message = fails("grey_release", args)
+    assert f"wanted the wheels of release {house['release']}, found exit 1" in message
+    assert "DO NOT MATCH THE HASHES" in message
+    archive.write_bytes(b"no tar")
+    assert "wanted a wheelhouse, found" in fails("grey_release", args)
+
+
+def test_an_interpreter_that_will_not_do_says_why() -> None:
+    target = _interpreter.Target("3.9", "x86_64")
+    assert _interpreter.Interpreter("/py", target, "2.17", False).faults() == [
+        "/py: wanted Python 3.11 to 3.14 for the node, found 3.9; install one and name it with grey_python",
+        "C library: wanted glibc 2.28 or newer, found 2.17",
+        "/py: wanted its module venv, found none; install the whole of Python",
+    ]
+    assert _interpreter.Interpreter("p", OWN, "", True).faults() == [
+        "C library: wanted glibc 2.28 or newer, found another one"
+    ]
+    assert not _interpreter.look(sys.executable).faults()

@@ -240,9 +240,13 @@ def test_wrong_durations(site: Site, value: str, why: str) -> None:
     [
         (400, "bad_request", 2),
         (403, "forbidden", 3),
+        (409, "diverged", 6),
+        (410, "compacted", 6),
+        (412, "condition_failed", 5),
         (413, "value_too_large", 1),
         (421, "not_primary", 3),
         (422, "request_id_reused", 1),
+        (429, "rate_limited", 4),
         (503, "fenced", 3),
         (503, "unavailable", 4),
         (503, "overloaded", 4),

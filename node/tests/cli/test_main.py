@@ -101,7 +101,10 @@ def test_wrong_usage_is_one_line(args: list[str], message: str) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    hint = "name grey-ctl's file with --config or GREY_CTL_CONFIG; deploy.yml writes one"
+    hint = (
+        "name grey-ctl's file with --config or GREY_CTL_CONFIG (deploy.yml writes one), "
+        "or make one: grey-ctl context add"
+    )
     for args, env, path in (
         (["--config", f"{tmp_path}/a"], {}, f"{tmp_path}/a"),
         ([], {"GREY_CTL_CONFIG": f"{tmp_path}/b"}, f"{tmp_path}/b"),

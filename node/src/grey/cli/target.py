@@ -76,7 +76,8 @@ class Where:
         if not path.exists():
             raise CliError(
                 f"{path} does not exist",
-                f"name grey-ctl's file with --config or {VARIABLE}; deploy.yml writes one",
+                f"name grey-ctl's file with --config or {VARIABLE} (deploy.yml writes one), "
+                "or make one: grey-ctl context add",
                 code=WRONG,
             )
         try:

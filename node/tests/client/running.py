@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio.from_thread import start_blocking_portal
 from support.federation import RunningFederation, running_federation
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def real_federation(folder: Path) -> Iterator[RunningFederation]:
-    """Run three clusters of one node each, for as long as the context."""
+def real_federation(folder: Path, **options: Any) -> Iterator[RunningFederation]:
+    """Run three clusters of one node each (or what the options say), for as long as the context."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(running_federation(folder)) as federation,
+        portal.wrap_async_context_manager(running_federation(folder, **options)) as federation,
     ):
         yield federation
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -142,7 +143,9 @@ class Watch:
     def __del__(self) -> None:
         stream = self._stream
         if stream is not None:
-            stream.close()
+            # After the end of the event loop there is nothing left to close.
+            with suppress(RuntimeError):
+                stream.close()
 
     async def _advance(self) -> None:
         """Open a stream if there is none, else take in what it tells."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 FAULTS = [
     on_renewer("greyd killed", killed, engine_too=False, survived=False, seconds=0.2),
-    on_renewer("greyd frozen", frozen, engine_too=False, survived=False, seconds=2 * DETECTION),
-    store_without_majority(2 * DETECTION),
-    thawed_after_the_deadline(2 * DETECTION, awake_seconds=1.0),
+    on_renewer("greyd frozen", frozen, engine_too=False, survived=False, seconds=1.5 * DETECTION),
+    store_without_majority(1.5 * DETECTION),
+    thawed_after_the_deadline(1.5 * DETECTION, awake_seconds=1.0),
 ]
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.mutants
 
 KILLED = on_renewer("greyd killed", killed, engine_too=False, survived=False, seconds=0.2)
-THAWED = thawed_after_the_deadline(2 * DETECTION, awake_seconds=1.0)
+THAWED = thawed_after_the_deadline(1.5 * DETECTION, awake_seconds=1.0)
 ENGINE_FROZEN = on_engine_leader("engine's leader frozen", frozen, seconds=2.0)
 
 

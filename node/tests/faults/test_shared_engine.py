@@ -24,11 +24,14 @@ from support.history_faults import (
 from support.history_schedule import ROUNDS, require_agreement, require_clean, run_schedule, seeds
 from support.history_world import DETECTION, primary_cluster
 
+from grey.client import AsyncClient
+from grey.config.federation import load
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECONDS = 2.0
-LONG = 2 * DETECTION
+SECONDS = 1.0
+LONG = 1.5 * DETECTION
 FAULTS = [
     on_renewer("renewer's greyd killed", killed, engine_too=False, survived=True, seconds=SECONDS),
     on_renewer("renewer's greyd frozen", frozen, engine_too=False, survived=True, seconds=LONG),
@@ -43,11 +46,20 @@ FAULTS = [
 ]
 
 
+LIBRARY_FAULTS = [FAULTS[0], FAULTS[5], FAULTS[8]]
+LIBRARY_SEED = 2
+
+
 async def test_strong_operations_are_linearizable_through_every_fault(tmp_path: Path) -> None:
     async with primary_cluster(tmp_path, shared=True) as (federation, world):
         for seed in seeds(ROUNDS):
             report = await run_schedule(world, FAULTS, seed=seed)
             require_clean(report, seed)
             await require_agreement(federation.api_request, federation.all_nodes(), seed)
+        # What the client library says of an outcome holds, too, whichever node it went to in between.
+        options = {"tls": federation.operator, "names": federation.names}
+        async with AsyncClient.from_federation(load(federation.file), **options) as library:
+            report = await run_schedule(world, LIBRARY_FAULTS, seed=LIBRARY_SEED, library=library)
+        require_clean(report, LIBRARY_SEED)
         role = (await federation.control_request(federation.primary, "/v1/federation/role")).json
         assert (role["cluster"], role["epoch"]) == (federation.primary.cluster, 1), "somebody was promoted"

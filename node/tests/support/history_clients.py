@@ -153,10 +153,13 @@ class Clients:
             replace(each, invoked=invoked, completed=NEVER if each.outcome is Outcome.UNKNOWN else now)
             for each in done
         ]
+        self._record(done)
+        return done
+
+    def _record(self, done: list[Operation]) -> None:
         for each in done:
             self._learn(each)
         self.history.add(done)
-        return done
 
     def _learn(self, each: Operation) -> None:
         if each.outcome is Outcome.OK and each.value is not None and each.position is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from support.history import History, Kind, Outcome
 from support.history_clients import Clients
+from support.history_library import LibraryClients
 from support.linearizability import Violation, violations
 from support.linearizability_order import out_of_order, too_late, uncounted
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from support.federation import GreyNode
     from support.history_clients import Ask
     from support.history_faults import Fault, World
+
+    from grey.client import AsyncClient
 
 CLIENTS = 12
 KEYS = 50
@@ -93,15 +96,26 @@ def prefix(seed: int) -> str:
     return f"run-{seed}"
 
 
-async def run_schedule(world: World, faults: Sequence[Fault], *, seed: int, before: int = MORE) -> Report:
+async def run_schedule(
+    world: World,
+    faults: Sequence[Fault],
+    *,
+    seed: int,
+    before: int = MORE,
+    library: AsyncClient | None = None,
+) -> Report:
     """Let clients ask while the faults strike one by one; print and return what their history says.
 
     ``before`` writes are acknowledged before the first fault. Fails when writes are not taken again after a
-    fault, or not during one that is to be survived.
+    fault, or not during one that is to be survived. The clients ask through ``library`` if there is one.
     """
     started = time.monotonic()
     nodes = [host.node for host in world.hosts]
-    clients = Clients(world.ask, nodes, random.Random(seed), keys=KEYS, name=prefix(seed))
+    chance = random.Random(seed)
+    if library is None:
+        clients = Clients(world.ask, nodes, chance, keys=KEYS, name=prefix(seed))
+    else:
+        clients = LibraryClients(library, chance, keys=KEYS, name=prefix(seed))
     await clients.begin()
     running = asyncio.create_task(clients.run(CLIENTS, PAUSE_SECONDS))
     spans = []

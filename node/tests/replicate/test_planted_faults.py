@@ -10,8 +10,10 @@ import pytest
 from support.planted import must_be_caught
 from support.replication_simulation import random_actions, simulate
 
-from grey.data import keyspace
+from grey.data import conditions, keyspace, writer
+from grey.data.conditions import Expired
 from grey.data.history import format_position
+from grey.data.writer import Writer
 from grey.replicate import cursor, landing, snapshot
 from grey.replicate.landing import Landing
 from grey.replicate.staleness import Staleness
@@ -19,9 +21,12 @@ from grey.store.interface import Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from typing import Any
 
+    from grey.data.conditions import AnyCondition
+    from grey.data.waiting import Request
     from grey.record import Position
-    from grey.store.interface import Store
+    from grey.store.interface import Item, Store
 
 MOST_SCHEDULES = 60
 
@@ -69,6 +74,35 @@ def transaction_torn(patch: pytest.MonkeyPatch) -> None:
 
 def request_ids_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(landing, "entry_writes", lambda envelopes: [])
+
+
+def index_of_expiries_not_landed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(landing, "index_writes", lambda envelopes: [])
+
+
+def index_of_expiries_not_copied(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(snapshot, "index_of", lambda writes: [])
+
+
+def expiry_deletes_what_is_newer(patch: pytest.MonkeyPatch) -> None:
+    def holds(condition: AnyCondition, position: Position | None, *, expired: bool) -> bool:
+        if isinstance(condition, Expired):
+            return position is not None
+        return conditions.holds(condition, position, expired=expired)
+
+    patch.setattr(writer, "holds", holds)
+
+
+def condition_judged_by_an_old_state(patch: pytest.MonkeyPatch) -> None:
+    """The keys are read once more by nobody when another node or a late commit was faster."""
+
+    async def look(self: Writer, group: list[Request], epoch: int) -> tuple[Any, dict[bytes, Item]]:
+        head, found = await shipped(self, group, epoch)
+        known = vars(self).setdefault("_known", {})
+        return head, {key: known.setdefault(key, item) for key, item in found.items()}
+
+    shipped = Writer._look
+    patch.setattr(Writer, "_look", look)
 
 
 def request_ids_not_copied(patch: pytest.MonkeyPatch) -> None:
@@ -133,6 +167,10 @@ def lag_counted_before_the_head_is_applied(patch: pytest.MonkeyPatch) -> None:
         doubled_records_applied_again,
         transaction_torn,
         request_ids_dropped,
+        index_of_expiries_not_landed,
+        index_of_expiries_not_copied,
+        expiry_deletes_what_is_newer,
+        condition_judged_by_an_old_state,
         request_ids_not_copied,
         copy_called_complete_at_its_start,
         copy_forgets_to_remove,

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from support.memory_store import MemoryStore
 from support.replication_network import Faults, Link, Process, ProcessStore
+from support.replication_oracle import WALL
 
+from grey.data.expiry import Expiry
 from grey.data.fence import DeadlinePassed, NotPrimary, WriteRefused
 from grey.data.history import History
 from grey.data.writer import Writer
-from grey.record import HybridClock
+from grey.record import HybridClock, SteadyClock
 from grey.replicate import wire
 from grey.replicate.channel import ChannelClosed
 from grey.replicate.follower import Follower
@@ -101,7 +103,9 @@ class Node:
         self.view = View(world, self.cluster)
         stores = {author: self._open(author) for author in ("writer", "follower", "keeper")}
         clock = HybridClock(lambda: int(self._wall() * 1e6))
-        self.writer = Writer(stores["writer"], self.view, cluster=self.cluster, clock=clock)
+        steady = SteadyClock(lambda: int(self._wall() * 1e6), lambda: int(world.loop.time() * 1e6))
+        self.writer = Writer(stores["writer"], self.view, cluster=self.cluster, clock=clock, now=steady.now)
+        self.expiry = Expiry(stores["keeper"], self.view, self.writer, now=steady.now)
         history = History(stores["keeper"])
         self.source = Source(
             stores["writer"], history, self.view, cluster=self.cluster, batch_size=5,
@@ -113,7 +117,8 @@ class Node:
             max_clock_offset_seconds=MAX_OFFSET, monotonic=world.loop.time, wall=self._wall,
             jitter=world.rng.random,
         )  # fmt: skip
-        for part in (self.writer.run, self.follower.run, partial(self._keep, history)):
+        parts = (self.writer.run, self.follower.run, self.expiry.run, partial(self._keep, history))
+        for part in parts:
             process.start(world.guard(process, part))
 
     def _open(self, author: str) -> _AuthoredStore:
@@ -122,7 +127,7 @@ class Node:
         return store
 
     def _wall(self) -> float:
-        return 1_000_000.0 + self._world.loop.time() + self.clock_ahead
+        return WALL + self._world.loop.time() + self.clock_ahead
 
     async def _keep(self, history: History) -> None:
         """Hear of the role now and then, and claim it when it is this cluster's."""

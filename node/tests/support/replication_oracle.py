@@ -12,16 +12,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from grey.data import keyspace
+from grey.data.conditions import Absent, At
 from grey.record import Position
 from grey.record.envelope import Envelope, decode
 from grey.record.position import ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from support.memory_store import MemoryStore
 
+    from grey.data.conditions import Condition
     from grey.store.interface import Write
+
+
+WALL = 1_000_000.0
+"""What all clocks show when a simulation begins, in seconds."""
+MOST_AHEAD = 4.0
+"""No clock is ever further ahead than so many seconds."""
 
 
 class Violation(AssertionError):
@@ -43,10 +51,16 @@ class _Expected:
 class Oracle:
     """``author`` says who commits right now: ``writer``, ``follower`` or something else."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """``wall`` is the right time, in seconds."""
         self.author = ""
         self.head = ORIGIN
         self.states_checked = 0
+        self.expired = 0
+        self.demands_met = 0
+        self._wall = wall
+        self._demands: dict[bytes, Condition] = {}
+        self._newest: dict[bytes, Envelope] = {}
         self._records: list[tuple[Envelope, bytes]] = []
         self._requests: list[dict[bytes, bytes]] = []
         self._boundaries = {ORIGIN}
@@ -81,6 +95,26 @@ class Oracle:
         """Return since when some acknowledged write is missing at a cluster, in seconds; 0 when none is."""
         return max((now - moment for _, moment in self._expected[cluster].missing), default=0.0)
 
+    def demand(self, value: bytes, condition: Condition | None) -> None:
+        """Note what the put of a value, which no other put has, demands of its key."""
+        if condition is not None:
+            self._demands[value] = condition
+
+    def held(self, cluster: str, key: bytes) -> Envelope | None:
+        """Return the version of a key that a cluster holds; None when that is a deletion, too."""
+        stored = self._stores[cluster].value(keyspace.data_key(key))
+        envelope = None if stored is None else decode(stored)
+        return None if envelope is None or envelope.deleted else envelope
+
+    def check_expired(self, moment: float) -> None:
+        """Say when a key is still there somewhere whose time was over at a moment of the simulation."""
+        limit = int((WALL + moment) * 1e6)
+        for cluster, store in self._stores.items():
+            for stored in store.items(keyspace.DATA, keyspace.DATA_END).values():
+                envelope = decode(stored)
+                if envelope.expires is not None and envelope.expires < limit:
+                    raise Violation(f"{cluster} still holds {envelope}, whose time is over")
+
     def check_converged(self, primary: str) -> None:
         """Compare all clusters with the primary, key for key."""
         want = self._live(primary)
@@ -93,6 +127,7 @@ class Oracle:
         written = {write.key: write.value for write in writes}
         if self.author == "writer":
             self._extend(cluster, written)
+        self._check_index(cluster, written)
         expected = self._expected[cluster]
         epoch = int(self._stores[cluster].value(keyspace.EPOCH) or b"0")
         if epoch < expected.epoch:
@@ -111,6 +146,7 @@ class Oracle:
             if position.sequence != self.head.sequence + 1 or position.epoch < self.head.epoch:
                 raise Violation(f"{cluster} wrote record {position} after {self.head}: the history forked")
             self.head = position
+            self._judge(cluster, envelope)
             self._records.append((envelope, value))
             self._requests.append({})
             if envelope.deleted:
@@ -119,6 +155,38 @@ class Oracle:
             entries = {k: v for k, v in written.items() if k.startswith(keyspace.REQUEST) and v is not None}
             self._requests[-1] = entries
             self._boundaries.add(self.head)
+
+    def _judge(self, cluster: str, envelope: Envelope) -> None:
+        """Say when a record should not have been written over the version before it."""
+        before = self._newest.get(envelope.key)
+        self._newest[envelope.key] = envelope
+        before = None if before is None or before.deleted else before
+        over = before is not None and before.expires is not None
+        over = over and before.expires <= (self._wall() + MOST_AHEAD) * 1e6
+        if envelope.deleted and envelope.key.startswith(b"ttl:"):
+            self.expired += 1
+            if not over:
+                raise Violation(f"{cluster} deleted {before} before its time")
+        demand = None if envelope.value is None else self._demands.get(envelope.value)
+        if demand is None:
+            return
+        self.demands_met += 1
+        if isinstance(demand, At) and (before is None or before.position != demand.position):
+            raise Violation(f"{cluster} wrote {envelope} over {before}, not over {demand}")
+        if isinstance(demand, Absent) and before is not None and not over:
+            raise Violation(f"{cluster} wrote {envelope} over {before}, which was to be absent")
+
+    def _check_index(self, cluster: str, written: dict[bytes, bytes | None]) -> None:
+        """Say when a record with a time to live is stored without its entry: a promotion needs it."""
+        for key, value in written.items():
+            if not key.startswith(keyspace.DATA) or value is None:
+                continue
+            envelope = decode(value)
+            if envelope.expires is None:
+                continue
+            entries = [keyspace.due_key(other) for other in written if other.startswith(keyspace.EXPIRY)]
+            if not any(of == envelope.key and due <= envelope.expires for due, of in entries):
+                raise Violation(f"{cluster} stored {envelope} without an entry in the index of expiries")
 
     def _check_state(self, cluster: str, expected: _Expected) -> None:
         store = self._stores[cluster]

@@ -12,10 +12,11 @@ import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from support.replication_node import INTERVAL, Node
-from support.replication_oracle import Oracle, Violation
+from support.replication_oracle import MOST_AHEAD, WALL, Oracle, Violation
 from support.virtual_time import VirtualLoop
 
 from grey.data import keyspace
+from grey.data.conditions import Absent, At
 from grey.data.errors import DataError
 from grey.data.fence import WriteRefused
 from grey.data.requests import Operation
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from support.replication_network import Link, Process
 
+    from grey.data.writer import Writer, Written
 
 CLUSTERS = ("alpha", "beta", "gamma")
 KINDS = (
@@ -46,12 +48,17 @@ class Action(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run saw: records written, states compared, full copies and connections of followers."""
+    """What a run saw: records written, states compared, full copies and connections of followers.
+
+    ``expired`` keys were deleted since their time was over, ``demands`` conditions were met.
+    """
 
     records: int
     states: int
     copies: int
     connections: int
+    expired: int
+    demands: int
 
 
 class World:
@@ -60,7 +67,7 @@ class World:
     def __init__(self, seed: int, loop: VirtualLoop) -> None:
         self.rng = random.Random(seed)
         self.loop = loop
-        self.oracle = Oracle()
+        self.oracle = Oracle(lambda: WALL + loop.time())
         self.role = RoleRecord(CLUSTERS[0], 1, 1, "node")
         self.fence_up = True
         self.writing = True
@@ -106,6 +113,8 @@ class World:
             self.oracle.states_checked,
             sum(node.follower.copies for node in nodes),
             sum(node.follower.connections for node in nodes),
+            self.oracle.expired,
+            self.oracle.demands_met,
         )
 
     async def _story(self, actions: Sequence[Action]) -> None:
@@ -124,7 +133,11 @@ class World:
         for link in self.links:
             link.lose = link.double = 0
         await self._converge()
+        # Whatever expires while the sweep is slow to come is gone everywhere soon.
+        await asyncio.sleep(5.0)
+        await self._converge()
         self.oracle.check_converged(self.role.cluster)
+        self.oracle.check_expired(self.loop.time() - 5.0)
 
     async def _converge(self) -> None:
         until = self.loop.time() + CONVERGE_SECONDS
@@ -175,13 +188,24 @@ class World:
                     done = await writer.batch(operations, request)
                 elif dice < 0.5:
                     done = [await writer.delete(key, request)]
-                else:
+                elif dice < 0.75:
                     done = [await writer.put(key, value, request)]
+                else:
+                    done = [await self._put_for_a_while(writer, value, request)]
         except (WriteRefused, DataError, StoreError, TimeoutError):
             return
         for written in done:
             if written.position is not None:
                 self.oracle.acknowledge(written.position, self.loop.time())
+
+    async def _put_for_a_while(self, writer: Writer, value: bytes, request: str | None) -> Written:
+        """Put a key that only expires, and that is never deleted, with a time to live and a condition."""
+        key = b"ttl:%d" % self.rng.randrange(6)
+        ttl = self.rng.choice([None, 0.3, 1.0, 3.0, 40.0])
+        held = self.oracle.held(self.role.cluster, key)
+        condition = self.rng.choice([None, Absent(), None if held is None else At(held.position)])
+        self.oracle.demand(value, condition)
+        return await writer.put(key, value, request, ttl_seconds=ttl, condition=condition)
 
     async def _check_lag(self) -> None:
         """Hold the lag that followers tell against the truth."""
@@ -303,7 +327,7 @@ class World:
         def heal() -> None:
             node.clock_ahead = 0.0
 
-        node.clock_ahead = number * 0.2
+        node.clock_ahead = number * MOST_AHEAD / 20
         self._after(2.0, heal)
 
 

@@ -97,7 +97,7 @@ class Expiry:
     async def run(self) -> None:
         """Sweep until cancelled. Raises StoreDamaged; other errors are tried again."""
         while True:
-            pause = SWEEP_SECONDS if self._is_primary() else _REPLICA_SECONDS
+            primary = self._is_primary()
             try:
                 if self._leads():
                     await self.sweep()
@@ -105,7 +105,7 @@ class Expiry:
                 raise
             except (StoreError, DataError, WriteRefused) as error:
                 _log.warning("the expiry of keys stopped half way and goes on soon: %s", error)
-            await self._rest(pause)
+            await self._rest(primary=primary)
 
     async def sweep(self) -> int:
         """Look once at every key whose moment has come; return how many were deleted."""
@@ -170,11 +170,11 @@ class Expiry:
             return False
         return True
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, on a replica until it is promoted at most."""
-        until = asyncio.get_running_loop().time() + seconds
-        was_primary = self._is_primary()
-        while (left := until - asyncio.get_running_loop().time()) > 0 and self._is_primary() == was_primary:  # noqa: ASYNC110
+    async def _rest(self, *, primary: bool) -> None:
+        """Wait for the next sweep; one that was not the primary's is followed soon by the primary's first."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (SWEEP_SECONDS if primary else _REPLICA_SECONDS)
+        while (left := until - loop.time()) > 0 and self._is_primary() == primary:  # noqa: ASYNC110
             await asyncio.sleep(min(left, SWEEP_SECONDS))
 
 

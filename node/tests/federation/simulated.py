@@ -54,6 +54,7 @@ class World:
 
     def __init__(self, seed: int, faults: list[Fault], sizes: Sequence[int] = (1, 1, 1)) -> None:
         """``sizes`` are the clusters' numbers of nodes."""
+        self.ended_at: float | None = None
         self.random = random.Random(seed)
         self.faults = list(faults)
         self.records: dict[str, Versioned] = {}
@@ -66,7 +67,6 @@ class World:
                 cluster.nodes.append(Node(self, cluster, number, size, len(self.nodes)))
                 self.nodes.append(cluster.nodes[-1])
         self.failed: Violation | None = None
-        self.ended_at: float | None = None
         self.unwritable: list[float] = []
         """When no node could write."""
 

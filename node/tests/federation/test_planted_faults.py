@@ -11,15 +11,19 @@ import pytest
 from support.planted import must_be_caught
 
 from grey.federation import keeper, records
+from grey.federation.deputy import Deputy
 from grey.federation.keeper import RoleKeeper
 from grey.federation.role import Lease, Renew, StepDown, Timing
 
+from . import test_cluster_simulation as of_clusters
 from .test_simulation import check, check_stalls, random_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from grey.federation.deputy import ClusterState
     from grey.federation.interface import RoleRecord
+    from grey.federation.leader import LeaderRecord
     from grey.federation.role import Action, View
 
 MOST_SCHEDULES = 300
@@ -81,6 +85,53 @@ def role_of_another_cluster_renewed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(keeper, "decide", decide)
 
 
+def grant_counted_from_the_answer(patch: pytest.MonkeyPatch) -> None:
+    def grant(self: RoleKeeper, epoch: int, deadline: float) -> None:
+        shipped(self, epoch, deadline + asked_for[id(self)])
+
+    async def step(self: Deputy) -> None:
+        keeper, asked_at = self._keeper, self._boottime()
+        asked_for[id(keeper)] = 0.0
+        real = self._ask
+
+        async def ask(leader: LeaderRecord, *, timeout_seconds: float) -> ClusterState:
+            state = await real(leader, timeout_seconds=timeout_seconds)
+            asked_for[id(keeper)] = self._boottime() - asked_at
+            return state
+
+        self._ask = ask
+        try:
+            await stepped(self)
+        finally:
+            self._ask = real
+
+    asked_for: dict[int, float] = {}
+    shipped, stepped = RoleKeeper.grant, Deputy.step
+    patch.setattr(RoleKeeper, "grant", grant)
+    patch.setattr(Deputy, "step", step)
+
+
+def grant_without_a_deadline(patch: pytest.MonkeyPatch) -> None:
+    def grant(self: RoleKeeper, epoch: int, deadline: float) -> None:
+        shipped(self, epoch, deadline + self._timing.detection)
+
+    shipped = RoleKeeper.grant
+    patch.setattr(RoleKeeper, "grant", grant)
+
+
+def grant_taken_from_the_record_that_was_read(patch: pytest.MonkeyPatch) -> None:
+    """A renewal may be read long after it was sent: it gives nobody a deadline."""
+
+    def take_note(self: RoleKeeper, record: RoleRecord | None) -> None:
+        before = self._holder
+        shipped(self, record)
+        if record is not None and record.cluster == self._cluster and record.counter and record != before:
+            self._lease = Lease(record.epoch, self._timing.deadline(self._boottime()))
+
+    shipped = RoleKeeper._take_note
+    patch.setattr(RoleKeeper, "_take_note", take_note)
+
+
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
@@ -108,6 +159,28 @@ def test_the_simulation_catches(
         check_stalls()
         for seed in range(MOST_SCHEDULES):
             check(seed, random_faults(seed))
+
+    plant(monkeypatch)
+    must_be_caught(plant.__name__, schedules)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize(
+    "plant",
+    [
+        grant_counted_from_the_answer,
+        grant_without_a_deadline,
+        grant_taken_from_the_record_that_was_read,
+    ],
+    ids=lambda plant: plant.__name__,
+)
+def test_the_simulation_of_clusters_catches(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def schedules() -> None:
+        of_clusters.check_stalls()
+        for seed in range(MOST_SCHEDULES // 3):
+            of_clusters.check(seed, of_clusters.random_faults(seed))
 
     plant(monkeypatch)
     must_be_caught(plant.__name__, schedules)

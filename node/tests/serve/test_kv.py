@@ -230,7 +230,7 @@ async def test_what_is_not_http_gets_the_same_form(node: Serving) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(b"\x16\x03\x01 hello\r\n\r\n")
     answer = await asyncio.wait_for(reader.read(), 5)
-    assert answer.startswith(b"HTTP/1.0 400")
+    assert answer.startswith(b"HTTP/1.1 400")
     assert b'"code":"bad_request","message":"this is not a valid HTTP request' in answer
     writer.close()
 

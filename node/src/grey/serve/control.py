@@ -116,11 +116,11 @@ class ControlApi:
         """Close all streams, so that a stop need not wait for them."""
         await asyncio.gather(*(channel.close() for channel in tuple(self._channels)), return_exceptions=True)
 
-    async def _get_status(self, _: web.BaseRequest, query: str, __: str | None) -> web.Response:
+    async def _get_status(self, _: web.BaseRequest, query: str, __: str | None) -> web.StreamResponse:
         http.query(query, ())
         return http.json_response(await self._status())
 
-    async def _get_role(self, _: web.BaseRequest, query: str, __: str | None) -> web.Response:
+    async def _get_role(self, _: web.BaseRequest, query: str, __: str | None) -> web.StreamResponse:
         http.query(query, ())
         stored = await self._store.get(records.ROLE)
         if stored is None:
@@ -129,19 +129,21 @@ class ControlApi:
             )
         return http.json_response(records.decode_role(stored.value))
 
-    async def _get_members(self, _: web.BaseRequest, query: str, __: str | None) -> web.Response:
+    async def _get_members(self, _: web.BaseRequest, query: str, __: str | None) -> web.StreamResponse:
         http.query(query, ())
         stored = await self._store.list(records.MEMBERS)
         reports = (records.decode_report(key, each.value) for key, each in stored.items())
         return http.json_response({report.cluster: report for report in reports})
 
-    async def _get_state(self, _: web.BaseRequest, query: str, cluster: str | None) -> web.Response:
+    async def _get_state(self, _: web.BaseRequest, query: str, cluster: str | None) -> web.StreamResponse:
         http.query(query, ())
         if cluster != self._view.cluster:
             raise errors.forbidden(f"only a node of {self._view.cluster} itself may ask for its state")
         return http.json_response(self._state())
 
-    async def _put_member(self, request: web.BaseRequest, name: str, cluster: str | None) -> web.Response:
+    async def _put_member(
+        self, request: web.BaseRequest, name: str, cluster: str | None
+    ) -> web.StreamResponse:
         # A name that is admitted without being a cluster's is the empty one: it reports for nobody.
         if not cluster or cluster != name:
             raise errors.forbidden(f"only {name}'s own certificate may report for {name}")
@@ -179,7 +181,7 @@ class ControlApi:
             await channel.close()
         return socket
 
-    async def _snapshot(self, _: web.BaseRequest, query: str, cluster: str | None) -> web.Response:
+    async def _snapshot(self, _: web.BaseRequest, query: str, cluster: str | None) -> web.StreamResponse:
         _require_cluster(cluster)
         after = http.query(query, ("after",)).get("after")
         try:

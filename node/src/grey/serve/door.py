@@ -15,6 +15,7 @@ from aiohttp import web
 
 from grey.config.model import ApiLimits
 from grey.serve import errors
+from grey.serve.answer import Answer
 from grey.serve.encoding import WORTH_BYTES, accepts_gzip, pack
 from grey.serve.http import VALUE_TYPE, ClientGone, error_response
 from grey.serve.limits import LARGE_BYTES, Budget, Rates, client_name
@@ -82,16 +83,14 @@ class Door:
                 self._waiting -= 1
                 counted = 0
             response = await answer
-            if isinstance(response, web.Response) and response.body is not None:
-                size = len(response.body)  # type: ignore[arg-type]
-                if size > WORTH_BYTES:
-                    await self._send_long(request, response, size)
+            if isinstance(response, Answer) and len(response.body) > WORTH_BYTES:
+                await self._send_long(request, response)
         except errors.ApiError as error:
             result = error.code
             return error_response(error)
         except ClientGone:
             result = "client_gone"
-            return web.Response(status=400)
+            return Answer(400)
         except asyncio.CancelledError:
             result = "cancelled"
             raise
@@ -116,30 +115,28 @@ class Door:
             if wait > 0:
                 raise errors.rate_limited(client, self._rates.per_second, wait)
 
-    async def _send_long(self, request: web.BaseRequest, response: web.Response, size: int) -> None:
+    async def _send_long(self, request: web.BaseRequest, answer: Answer) -> None:
         """Pack an answer if that is wanted; send a large one here, where it counts as being served."""
+        size = len(answer.body)
         with self._budget.held(size if size >= LARGE_BYTES else 0):
-            if self._gzip and await self._pack(request, response, size):
-                size = response.content_length or 0
+            if self._gzip:
+                await self._pack(request, answer)
             if size >= LARGE_BYTES:
-                await response.prepare(request)
-                await response.write_eof()
+                await answer.prepare(request)
 
     @staticmethod
-    async def _pack(request: web.BaseRequest, response: web.Response, size: int) -> bool:
-        value = response.content_type == VALUE_TYPE
+    async def _pack(request: web.BaseRequest, answer: Answer) -> None:
+        value = answer.fields.get("Content-Type") == VALUE_TYPE
         accepted = request.headers.get("Accept-Encoding", "")
-        response.headers["Vary"] = "Accept-Encoding"
+        answer.fields["Vary"] = "Accept-Encoding"
         # Most HTTP libraries send a list without being asked: a value, which may well be packed already, is
         # packed for those who name gzip alone.
         if not (accepted.strip().lower() == "gzip" if value else accepts_gzip(accepted)):
-            return False
-        packed = await pack(response.body)  # type: ignore[arg-type]
-        if len(packed) >= size:
-            return False
-        response.body = packed
-        response.headers["Content-Encoding"] = "gzip"
-        return True
+            return
+        packed = await pack(answer.body)
+        if len(packed) < len(answer.body):
+            answer.body = packed
+            answer.fields["Content-Encoding"] = "gzip"
 
     @staticmethod
     def _incident(operation: str, error: Exception) -> errors.ApiError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from grey.serve.answer import Answer
     from grey.serve.view import NodeView
 
 
@@ -47,13 +48,13 @@ class HealthPages:
         """Whether the path is one of these pages."""
         return path in self._pages
 
-    async def answer(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def answer(self, request: web.BaseRequest, path: str, query: str) -> Answer:
         """Answer one of the pages."""
         if request.method not in {"GET", "HEAD"}:
             raise method_not_allowed(request.method, path, "GET, HEAD")
         return self._document(self._pages[path](query))
 
-    def _document(self, why_not: str | None) -> web.Response:
+    def _document(self, why_not: str | None) -> Answer:
         view = self._view
         holder = view.role.holder()
         health = Health(

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from aiohttp import web
 
+from grey.serve.answer import Answer
 from grey.serve.encoding import Unpacker
 from grey.serve.errors import ApiError, bad_request, too_large, too_slow, unknown_encoding
 from grey.serve.limits import LARGE_BYTES
@@ -133,16 +134,17 @@ async def read_body(request: web.BaseRequest, limit_bytes: int, what: str) -> by
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    parts: list[bytes] = []
-    size = 0
     try:
-        # Most bodies came whole with their headers: those need no timer.
-        async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):
-            while part := await request.content.readany():
-                size += len(part)
-                if size > most:
-                    raise too_large(what, limit_bytes)
-                parts.append(part if unpacker is None else unpacker.feed(part))
+        if request.content.is_eof():
+            # Most bodies came whole with their headers.
+            part = request.content.read_nowait()
+            if len(part) > most:
+                raise too_large(what, limit_bytes)
+            parts = [part if unpacker is None else unpacker.feed(part)]
+        else:
+            parts = await _read_parts(request, most, unpacker)
+    except _TooMuch:
+        raise too_large(what, limit_bytes) from None
     except TimeoutError:
         raise too_slow(what, BODY_SECONDS) from None
     except (web.RequestPayloadError, ConnectionError) as error:
@@ -150,6 +152,22 @@ async def read_body(request: web.BaseRequest, limit_bytes: int, what: str) -> by
     if unpacker is not None:
         unpacker.end()
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _TooMuch(Exception):
+    """A body is longer than it may be."""
+
+
+async def _read_parts(request: web.BaseRequest, most: int, unpacker: Unpacker | None) -> list[bytes]:
+    parts: list[bytes] = []
+    size = 0
+    async with asyncio.timeout(BODY_SECONDS):
+        while part := await request.content.readany():
+            size += len(part)
+            if size > most:
+                raise _TooMuch
+            parts.append(part if unpacker is None else unpacker.feed(part))
+    return parts
 
 
 def _unpacker(request: web.BaseRequest, limit_bytes: int, what: str) -> Unpacker | None:
@@ -163,19 +181,12 @@ def _unpacker(request: web.BaseRequest, limit_bytes: int, what: str) -> Unpacker
     raise unknown_encoding(encoding)
 
 
-def json_response(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def json_response(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
     """Answer with a JSON document."""
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(document),
-        headers={"Content-Type": JSON_TYPE, **(headers or {})},
-    )
+    fields = {"Content-Type": JSON_TYPE, **headers} if headers else {"Content-Type": JSON_TYPE}
+    return Answer(status, msgspec.json.encode(document), fields)
 
 
-def error_response(error: ApiError) -> web.Response:
+def error_response(error: ApiError) -> Answer:
     """Answer with an error."""
-    return web.Response(
-        status=error.status,
-        body=error.body(),
-        headers={"Content-Type": JSON_TYPE, **error.headers},
-    )
+    return Answer(error.status, error.body(), {"Content-Type": JSON_TYPE, **error.headers})

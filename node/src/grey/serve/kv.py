@@ -12,6 +12,7 @@ from aiohttp import web
 from grey.data.errors import OutcomeUnknown
 from grey.data.fence import DeadlinePassed, WriteRefused
 from grey.serve import documents, errors, http, openapi, parameters
+from grey.serve.answer import Answer
 from grey.serve.documents import MAX_BATCH_BODY_BYTES, MAX_VALUE_BYTES
 from grey.serve.limits import Budget
 from grey.serve.watch import Wanted, Watches
@@ -75,7 +76,7 @@ class KeyValueApi:
         """Tell all watchers that the node stops."""
         self.watches.end("stopping", f"{self._view.node} stops: go on at another node after the last id")
 
-    async def _put(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def _put(self, request: web.BaseRequest, path: str, query: str) -> Answer:
         given = http.query(query, ("ttl",))
         key = parameters.key_of(path)
         ttl = parameters.ttl(http.text_of(given, "ttl"))
@@ -88,7 +89,7 @@ class KeyValueApi:
         self._confirm()
         return http.json_response(documents.done(done), headers=_headers(done))
 
-    async def _delete(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def _delete(self, request: web.BaseRequest, path: str, query: str) -> Answer:
         http.query(query, ())
         key = parameters.key_of(path)
         condition = parameters.delete_condition(request)
@@ -98,7 +99,7 @@ class KeyValueApi:
         self._confirm()
         return http.json_response(documents.deleted(done), headers=_headers(done))
 
-    async def _batch(self, request: web.BaseRequest, _: str, query: str) -> web.Response:
+    async def _batch(self, request: web.BaseRequest, _: str, query: str) -> Answer:
         http.query(query, ())
         parameters.no_condition(request)
         request_id = parameters.request_id(request)
@@ -110,7 +111,7 @@ class KeyValueApi:
         results = documents.BatchDone([documents.done(each) for each in done])
         return http.json_response(results, headers=_replayed(done[0]))
 
-    async def _get(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def _get(self, request: web.BaseRequest, path: str, query: str) -> Answer:
         given = http.query(query, ("consistency", "max_staleness"))
         key = parameters.key_of(path)
         consistency, bound = parameters.consistency(given)
@@ -128,9 +129,9 @@ class KeyValueApi:
         if envelope.expires is not None:
             headers["Grey-Expires"] = documents.time_text(envelope.expires)
         if held is not None and (position in held or "*" in held):
-            return web.Response(status=304, headers=headers)
+            return Answer(304, fields=headers)
         headers["Content-Type"] = http.VALUE_TYPE
-        return web.Response(body=envelope.value, headers=headers)
+        return Answer(200, envelope.value, headers)
 
     async def _read(self, key: bytes, consistency: str, bound: float) -> Envelope | None:
         if consistency == "eventual":
@@ -147,7 +148,7 @@ class KeyValueApi:
             raise DeadlinePassed
         return envelope
 
-    async def _list(self, _: web.BaseRequest, __: str, query: str) -> web.Response:
+    async def _list(self, _: web.BaseRequest, __: str, query: str) -> Answer:
         given = http.query(query, ("prefix", "limit", "after", "values"))
         prefix = parameters.prefix_of(given)
         limit = parameters.limit(http.text_of(given, "limit"))
@@ -184,9 +185,9 @@ class KeyValueApi:
                 raise
             raise errors.watch_compacted(after) from error
 
-    async def _openapi(self, _: web.BaseRequest, __: str, query: str) -> web.Response:
+    async def _openapi(self, _: web.BaseRequest, __: str, query: str) -> Answer:
         http.query(query, ())
-        return web.Response(body=openapi.text(), headers={"Content-Type": http.JSON_TYPE})
+        return Answer(200, openapi.text(), {"Content-Type": http.JSON_TYPE})
 
     def _who_answers(self) -> dict[str, str]:
         """Return the headers that say which cluster answers, and how late it is."""

@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import msgspec
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from grey import __version__
 from grey.store.interface import StoreStatus
@@ -44,6 +47,44 @@ class Figures(msgspec.Struct, frozen=True):
     certificate_expiry_seconds: float | None
 
 
+class _Operations(Collector):
+    """Counts and times of operations in plain numbers: the library's own take a lock for each of them."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[str, str], int] = {}
+        self._times: dict[str, tuple[list[int], list[float]]] = {}
+
+    def observe(self, operation: str, result: str, seconds: float) -> None:
+        """Note that an operation ended."""
+        which = (operation, result)
+        self._results[which] = self._results.get(which, 0) + 1
+        times = self._times.get(operation)
+        if times is None:
+            times = self._times[operation] = ([0] * (len(_BUCKETS) + 1), [0.0])
+        times[0][bisect_left(_BUCKETS, seconds)] += 1
+        times[1][0] += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the numbers as the library wants them."""
+        results = CounterMetricFamily(
+            "grey_operations",
+            "Operations of all interfaces by result (ok, or the error's code).",
+            labels=("operation", "result"),
+        )
+        for which, count in self._results.items():
+            results.add_metric(which, count)
+        times = HistogramMetricFamily(
+            "grey_operation_seconds",
+            "Time from the request's headers to its answer.",
+            labels=("operation",),
+        )
+        bounds = [*(str(bound) for bound in _BUCKETS), "+Inf"]
+        for operation, (counts, (total,)) in self._times.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            times.add_metric((operation,), buckets, sum_value=total)
+        return (results, times)
+
+
 class NodeMetrics:
     """Counts operations as they end, and takes the figures when somebody asks."""
 
@@ -53,21 +94,8 @@ class NodeMetrics:
         self.registry = CollectorRegistry()
         self.operations_done = 0
         """Reads and writes of the key-value API that ended, whatever their result."""
-        self._operations = Counter(
-            "grey_operations",
-            "Operations of all interfaces by result (ok, or the error's code).",
-            ("operation", "result"),
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "grey_operation_seconds",
-            "Time from the request's headers to its answer.",
-            ("operation",),
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._counters: dict[tuple[str, str], Counter] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._operations = _Operations()
+        self.registry.register(self._operations)
         self._lag_seconds = self._gauge(
             "grey_replication_lag_seconds", "How old the data of this cluster is at most.", ("cluster",)
         )
@@ -110,14 +138,7 @@ class NodeMetrics:
         """Note that an operation ended."""
         if operation in _CLIENT_OPERATIONS:
             self.operations_done += 1
-        counter = self._counters.get((operation, result))
-        if counter is None:
-            counter = self._counters[operation, result] = self._operations.labels(operation, result)
-        counter.inc()
-        histogram = self._histograms.get(operation)
-        if histogram is None:
-            histogram = self._histograms[operation] = self._seconds.labels(operation)
-        histogram.observe(seconds)
+        self._operations.observe(operation, result, seconds)
 
     def text(self, figures: Figures) -> bytes:
         """Return the Prometheus text with these figures."""

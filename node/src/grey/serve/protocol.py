@@ -17,6 +17,10 @@ from grey.serve.http import Handler, error_response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp import StreamReader
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_parser import RawRequestMessage
+
 HEAD_SECONDS = 10.0
 """How long the head of one request may take from its first byte on."""
 IDLE_SECONDS = 75.0
@@ -50,8 +54,8 @@ class Connection(web.RequestHandler):
         self._server = server
         self._head: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
-        self.generation = server.generation
-        self.refused = False
+        self._generation = server.generation
+        self._refused = False
         self.on_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,6 +102,17 @@ class Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def refuse(self, handler: Handler) -> None:
+        """Answer whatever comes with ``handler``, and close."""
+        self._request_handler = handler
+        self._refused = True
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether another request may follow the one that is being answered."""
+        server = self._server
+        return not (server.draining or self._refused or self._generation != server.generation)
+
     @property
     def busy(self) -> bool:
         """Whether a request is being served, or waits to be."""
@@ -135,6 +150,16 @@ class Connection(web.RequestHandler):
         return response
 
 
+class Request(web.BaseRequest):
+    """A request whose connection may have to be closed after it, whatever the client wants."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open; asked at the moment in which the answer's head is written."""
+        connection = self.protocol
+        return super().keep_alive and isinstance(connection, Connection) and connection.stays_open
+
+
 class Server(web.Server):
     """The connections of one port."""
 
@@ -148,20 +173,29 @@ class Server(web.Server):
         stuck_seconds: float = STUCK_SECONDS,
     ) -> None:
         """``connections`` may be open at once."""
-        super().__init__(self._answer)
+        super().__init__(handler, request_factory=self._request)
         self.head_seconds = head_seconds
         self.idle_seconds = idle_seconds
         self.stuck_seconds = stuck_seconds
         self.generation = 0
         """Connections of an older one are closed after their next answer."""
         self.draining = False
-        self._handle = handler
         self._limit = connections
         self._scanned = 0.0
 
     def __call__(self) -> Connection:
         """Make the protocol of a new connection (asyncio calls this)."""
         return Connection(self)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> Request:
+        return Request(message, payload, protocol, writer, task, self._loop)
 
     def admit(self, connection: Connection) -> None:
         """Count a new connection; over the limit another is closed for it, or it is told to go."""
@@ -170,7 +204,7 @@ class Server(web.Server):
             return
         if count > self._limit + self._limit // 8 + 8:
             connection.abort()
-        connection.refused = True
+        connection.refuse(self._refuse)
 
     def open(self) -> list[Connection]:
         """Return all connections."""
@@ -195,18 +229,8 @@ class Server(web.Server):
             each.force_close()
         return bool(idle)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        assert isinstance(connection, Connection)
-        if connection.refused:
-            response: web.StreamResponse = error_response(
-                errors.overloaded(f"all {self._limit} connections of this port are in use")
-            )
-        else:
-            response = await self._handle(request)
-        if self.draining or connection.refused or connection.generation != self.generation:
-            response.force_close()
-        return response
+    async def _refuse(self, _: web.BaseRequest) -> web.StreamResponse:
+        return error_response(errors.overloaded(f"all {self._limit} connections of this port are in use"))
 
 
 def when_lost(request: web.BaseRequest, callback: Callable[[], None]) -> None:

@@ -275,6 +275,15 @@ async def test_compaction_drops_history_and_keeps_values(store: Store) -> None:
         await store.compact(8)
 
 
+async def test_a_compaction_of_the_newest_transaction_hides_no_removal(store: Store) -> None:
+    await store.commit([], [Write(b"a", b"1"), Write(b"b", b"1")])
+    await store.commit([], [Write(b"a", b"2"), Write(b"b", None)])
+    await store.compact(2)
+    with pytest.raises(Compacted) as caught:
+        await take(store, 1, after=1)
+    assert (caught.value.asked, caught.value.oldest) == (1, 2)
+
+
 async def test_a_watch_left_behind_by_compaction_says_so(store: Store) -> None:
     for number in range(3):
         await put(store, b"a", b"%d" % number)

@@ -1,26 +1,29 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Proves the checkers of the embedded store: each known fault, planted into it, must be caught soon."""
+"""Proves the checkers of the engines: each known fault, planted into one, must be caught soon."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from support.planted import PLANTED, must_be_caught
 
+from grey.link import etcd
+from grey.store import etcd_wire
 from grey.store.sqlite_writer import WriterThread
 
-from . import test_sqlite_kill
-from .test_engine_model import EngineModel
+from . import test_etcd_faults, test_sqlite_kill
+from .test_engine_model import EngineModel, EtcdModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from grey.link.etcd_fault import MemberFault
     from grey.store.interface import Compare, Write
 
 MOST_RUNS = 40
@@ -73,6 +76,42 @@ def test_the_model_catches(
     plant(monkeypatch)
     bounds = settings(PLANTED, max_examples=MOST_RUNS, stateful_step_count=STEPS)
     must_be_caught(plant.__name__, lambda: run_state_machine_as_test(EngineModel, settings=bounds))
+
+
+def comparisons_not_sent(patch: pytest.MonkeyPatch) -> None:
+    shipped = etcd_wire.transaction
+    patch.setattr(etcd_wire, "transaction", lambda compares, writes: shipped([], writes))
+
+
+def removals_not_sent(patch: pytest.MonkeyPatch) -> None:
+    def transaction(compares: Sequence[Compare], writes: Sequence[Write]) -> Any:
+        return shipped(compares, [write for write in writes if write.value is not None])
+
+    shipped = etcd_wire.transaction
+    patch.setattr(etcd_wire, "transaction", transaction)
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("plant", [comparisons_not_sent, removals_not_sent], ids=lambda plant: plant.__name__)
+def test_the_model_of_etcd_catches(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    bounds = settings(PLANTED, max_examples=MOST_RUNS, stateful_step_count=STEPS)
+    must_be_caught(plant.__name__, lambda: run_state_machine_as_test(EtcdModel, settings=bounds))
+
+
+@pytest.mark.mutants
+def test_the_kills_of_etcd_catch_a_doubt_that_is_called_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(fault: Any, timeout_seconds: float, *, sent: bool) -> MemberFault:
+        return shipped(fault, timeout_seconds, sent=False)
+
+    shipped = etcd._named
+    monkeypatch.setattr(etcd, "_named", named)
+    must_be_caught(
+        "doubt_called_refusal",
+        lambda: asyncio.run(test_etcd_faults.test_a_killed_engine_keeps_what_it_acknowledged()),
+    )
 
 
 @pytest.mark.mutants

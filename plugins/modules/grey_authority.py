@@ -43,7 +43,7 @@ options:
         type: str
         required: true
   authority_days:
-    description: How long a new authority lives.
+    description: How long a new authority lives, in days.
     type: int
     default: 3650
   clients:
@@ -65,7 +65,7 @@ options:
         type: str
         required: true
       days:
-        description: How long it lives; it is renewed in the last third.
+        description: How long it lives, in days; it is renewed in the last third.
         type: int
         default: 365
   entitlements:
@@ -79,7 +79,7 @@ options:
     type: dict
     default: {}
   leaf_seconds:
-    description: How long a signed certificate lives.
+    description: How long a signed certificate lives, in seconds.
     type: float
     default: 259200
 """

@@ -72,16 +72,24 @@ EXAMPLES = r"""
 - name: Ask for what is missing
   grey.distributed.grey_certificates:
     state: requested
-    certificates: "{{ config.hosts[inventory_hostname].certificates }}"
-    files: "{{ files }}"
+    certificates:
+      - name: federation
+        authority: federation
+        common_name: aws-east.grey.internal
+        dns: [aws-east.grey.internal, grey-east.example.com]
+    files:
+      federation:
+        cert_file: /etc/grey/federation-cert.pem
+        key_file: /etc/grey/federation-key.pem
+        ca_file: /etc/grey/federation-ca.pem
     authorities: "{{ authority.authorities }}"
   register: requested
 
-- name: Put the certificates in place
+- name: Put the certificates in place, with what was asked for above
   grey.distributed.grey_certificates:
     state: installed
-    certificates: "{{ config.hosts[inventory_hostname].certificates }}"
-    files: "{{ files }}"
+    certificates: "{{ wanted_certificates }}"
+    files: "{{ certificate_files }}"
     authorities: "{{ authority.authorities }}"
     issued: "{{ signed.certificates[inventory_hostname] }}"
 """

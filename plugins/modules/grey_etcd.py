@@ -130,7 +130,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
         raise GreyError(f"{error}\n{_etcd.advice(architecture)}", **error.details) from error
     outcome = Outcome({"path": str(found.path), "version": found.version, "source": found.source})
     if found.is_new:
-        outcome.add(Change(str(found.path), "", f"etcd {found.version} {found.source}"))
+        outcome.add(Change(str(folder), "", f"etcd {found.version} {found.source}"))
     return outcome
 
 

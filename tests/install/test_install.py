@@ -183,3 +183,17 @@ def test_the_modules_pass_their_own_tests_with_an_older_ansible_core(
     )  # fmt: skip
     assert done.stdout.startswith(version)
     assert done.returncode == 0, done.stdout[-5000:]
+
+
+@pytest.mark.parametrize("version", ["2.17", "2.18"])
+def test_the_documentation_reads_the_same_with_an_older_ansible_core(install, version: str) -> None:
+    user = install(version)
+    programs = user.variables["PATH"].split(":", 1)[0]
+    said = user.run(sys.executable, str(ROOT / "tools" / "checks" / "documentation.py"), programs)
+    assert " pages read" in said
+
+
+def test_every_host_can_have_its_wheels() -> None:
+    command = [sys.executable, "tools/lock.py", "check"]
+    done = subprocess.run(command, cwd=ROOT, check=False, timeout=180, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

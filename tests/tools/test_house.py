@@ -104,11 +104,26 @@ def test_long_files_are_caught(write: Write) -> None:
 
 
 def test_locks_that_disagree_are_caught(write: Write) -> None:
-    write("requirements/demo.txt", "aiohttp==3.1 \\\n    --hash=sha256:00\nclick==8.0 \\\n")
-    write("requirements/dev.txt", "--index-url https://example.org/simple\naiohttp==3.0 \\\nclick==8.0 \\\n")
+    write("requirements/node.txt", "aiohttp==3.1 \\\nclick==8.0 ; python_version < '3.12' \\\n")
+    write("requirements/demo.txt", "aiohttp==3.1 \\\n    --hash=sha256:00\nclick==8.1 \\\n")
+    write("requirements/dev.txt", "--index-url https://example.org/simple\naiohttp==3.0 \\\nclick==8.1 \\\n")
     write("node/pyproject.toml", '[project]\ndependencies = [\n    "aiohttp",\n    "Ruamel.Yaml>=1",\n]\n')
     assert list(house.check_locks()) == [
+        "requirements/node.txt: \"python_version < '3.12'\" differs between hosts; pin what fits all of them",
         "requirements/dev.txt: names a place to fetch from; that is for the user's own settings",
+        "requirements/demo.txt: click is 8.1, wanted 8.0 as in node.txt (make lock)",
         "requirements/dev.txt: aiohttp is 3.0, wanted 3.1 as in demo.txt (make lock)",
-        "node/pyproject.toml: Ruamel.Yaml is not in requirements/demo.in (add it there, then make lock)",
+        "node/pyproject.toml: Ruamel.Yaml is not in requirements/node.in (add it there, then make lock)",
+    ]
+
+
+def test_versions_that_differ_are_caught(write: Write) -> None:
+    write("galaxy.yml", "name: x\nversion: 0.2.0\n")
+    write("node/pyproject.toml", 'version = "0.2.0"\n')
+    write("node/src/grey/__init__.py", '__version__ = "0.2.0"\n')
+    assert not list(house.check_versions())
+    write("galaxy.yml", "name: x\nversion: 0.3.0\n")
+    assert list(house.check_versions()) == [
+        "wanted one version everywhere, found: galaxy.yml 0.3.0, node/pyproject.toml 0.2.0, "
+        "node/src/grey/__init__.py 0.2.0"
     ]

@@ -35,6 +35,7 @@ def main() -> int:
         *check_names(files),
         *check_sizes(files),
         *check_locks(),
+        *check_versions(),
     ]
     for breach in breaches:
         print(breach)
@@ -161,6 +162,22 @@ def check_locks() -> Iterator[str]:
     for name in re.findall(r'"([A-Za-z0-9._-]+)', block[1] if block else ""):
         if re.sub(r"[-_.]+", "-", name).lower() not in pins["node"]:
             yield f"node/pyproject.toml: {name} is not in requirements/node.in (add it there, then make lock)"
+
+
+def check_versions() -> Iterator[str]:
+    """The collection and the node are one release."""
+    places = {
+        "galaxy.yml": r"^version: (\S+)",
+        "node/pyproject.toml": r'^version = "(.+)"',
+        "node/src/grey/__init__.py": r'^__version__ = "(.+)"',
+    }
+    found = {}
+    for name, pattern in places.items():
+        match = re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        found[name] = match[1] if match else "none"
+    if len(set(found.values())) > 1:
+        versions = ", ".join(f"{name} {version}" for name, version in found.items())
+        yield f"wanted one version everywhere, found: {versions}"
 
 
 if __name__ == "__main__":

@@ -230,3 +230,36 @@ def test_the_marker_is_read(tmp_path: Path, content: str, confirmed: bool) -> No
     marker.write_text(content)
     answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "marker_file": str(marker)})
     assert answer["confirmed"] is confirmed
+
+
+def test_it_says_what_a_wheelhouse_for_the_host_is_made_for(tmp_path: Path) -> None:
+    args = {"host": "h", "address": "127.0.0.1", "install_dir": str(tmp_path / "opt")}
+    answer = passes("grey_preflight", args)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert answer["target"] == {"python": version, "architecture": platform.machine()}
+    assert answer["release"] is None
+    assert not answer["faults"]
+    folder = tmp_path / "opt" / "releases" / "1-a"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "opt" / "current").symlink_to("releases/1-a")
+    assert passes("grey_preflight", args)["release"] is None, "half a release is none"
+    (folder / "release.json").write_text('{"release": "1-a"}')
+    assert passes("grey_preflight", args)["release"] == "1-a"
+
+
+def test_a_python_that_no_release_can_be_installed_with_is_a_fault(tmp_path: Path) -> None:
+    old = program(tmp_path / "python3.9", 'print(\'["3.9", "x86_64", "glibc 2.36", true]\')\n')
+    (fault,) = faults(install_dir=str(tmp_path / "opt"), python=old)
+    assert fault.startswith(f"h: {old}: wanted Python 3.11 to 3.14 for the node, found 3.9; install one and")
+    (fault,) = faults(install_dir=str(tmp_path / "opt"), python=str(tmp_path / "none"))
+    assert fault.startswith(f"h: {tmp_path}/none: wanted a program that can be started, found: No such file")
+
+
+def test_what_a_later_step_brings_is_no_fault(tmp_path: Path) -> None:
+    old = program(tmp_path / "old", "print('etcd Version: 3.3.1')\n")
+    good = program(tmp_path / "good", "print('etcd Version: 3.4.1')\n")
+    wanted = [{"path": path, "minimum": "3.4"} for path in (old, good, str(tmp_path / "none"))]
+    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "wanted": wanted})
+    assert answer["absent"] == [old, str(tmp_path / "none")]
+    assert not answer["faults"]

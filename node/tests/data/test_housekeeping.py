@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.fences import FakeTime
@@ -12,7 +12,7 @@ from grey.data import housekeeping, keyspace
 from grey.data.history import History
 from grey.data.housekeeping import Housekeeping
 from grey.record import Position
-from grey.store.interface import DiskFull, StoreDamaged, Write
+from grey.store.interface import DiskFull, StoreDamaged, StoreStatus, Write
 
 if TYPE_CHECKING:
     from grey.store.interface import Store
@@ -198,3 +198,83 @@ async def test_runs_again_after_errors_and_stops_on_damage(
         with pytest.raises(StoreDamaged, match="broken"):
             await bench.housekeeping.run()
     assert "goes on in 0 s: no room" in caplog.text
+
+
+async def test_history_that_is_young_stays_for_those_who_walk_and_watch(store: Store) -> None:
+    bench = Bench(store, keep_revisions=20, keep_seconds=60)
+    await bench.records(100)
+    # A new process does not know how old anything is.
+    assert await bench.housekeeping.compact() is None
+    bench.time.now += 30
+    await bench.records(50)
+    assert await bench.housekeeping.compact() is None
+    bench.time.now += 30
+    assert await bench.housekeeping.compact() == 100
+    await bench.records(5)
+    bench.time.now += 29.9
+    assert await bench.housekeeping.compact() is None
+    bench.time.now += 0.1
+    assert await bench.housekeeping.compact() == 135
+
+
+class Nearly:
+    """A store whose engine has 100 bytes, of which so many are in use."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.used = 0
+
+    async def status(self) -> StoreStatus:
+        found = await self.store.status()
+        return StoreStatus(found.revision, found.compacted, 90, used_bytes=self.used, limit_bytes=100)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+async def test_an_engine_that_fills_up_gives_up_history_step_by_step(store: Store) -> None:
+    nearly = Nearly(store)
+    bench = Bench(nearly, keep_revisions=80, keep_at_most=1000, keep_seconds=60)  # type: ignore[arg-type]
+    bench.confirmed = Position(1, 100)
+    await bench.records(50)
+    await bench.housekeeping.compact()
+    bench.time.now += 60
+    await bench.records(60)
+    assert await bench.housekeeping.compact() == 30
+    nearly.used = 50  # the count of revisions no longer matters
+    assert await bench.housekeeping.compact() == 50
+    nearly.used = 70  # nor does their age
+    assert await bench.housekeeping.compact() == 100
+    await bench.records(20)
+    nearly.used = 84
+    assert await bench.housekeeping.compact() is None
+    nearly.used = 85  # nor does a replica that lags
+    assert await bench.housekeeping.compact() == 130
+
+
+async def test_only_the_leader_tidies(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    def leads() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 5
+
+    monkeypatch.setattr(housekeeping, "_PASS_SECONDS", 0)
+    await bench.records(60)
+    runner = Housekeeping(
+        bench.store,
+        History(bench.store),
+        confirmed=lambda: None,
+        keep_revisions=20,
+        keep_seconds=0,
+        leads=leads,
+        monotonic=bench.time,
+    )
+    task = asyncio.create_task(runner.run())
+    async with asyncio.timeout(20):
+        while not await bench.compacted():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert asked > 5
+    task.cancel()
+    await asyncio.wait([task])

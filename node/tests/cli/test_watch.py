@@ -88,11 +88,44 @@ def test_a_position_that_is_gone_has_its_exit_code(site: Site) -> None:
         site.fake.put(b"k%d" % number, b"")
     site.fake.records.compacted = 3
     done = site.run("kv", "watch", "--after", "1.1", "--limit", "1")
-    assert (done.stderr, done.exit_code) == ("grey-ctl: because compacted; do compacted\n", 6)
+    assert (done.stderr, done.exit_code) == ("grey-ctl: because compacted; begin anew with --initial\n", 6)
     done = site.run("kv", "watch", "--after", "2.9", "--limit", "1")
-    assert (done.stderr, done.exit_code) == ("grey-ctl: because diverged; do diverged\n", 6)
+    assert (done.stderr, done.exit_code) == ("grey-ctl: because diverged; begin anew with --initial\n", 6)
+    done = site.run("kv", "watch", "--after", "1.99", "--timeout", "1s")
+    assert "wait until that cluster has got so far, or begin anew with --initial" in done.stderr
+    assert done.exit_code == 3
     done = site.run("kv", "watch", "--after", "never")
     assert done.exit_code == 2
+
+
+def test_what_is_there_comes_first_and_nothing_is_missed(site: Site) -> None:
+    for number in range(1002):
+        site.fake.put(b"k%04d" % number, b"v")
+    site.fake.put(b"other", b"")
+    with watching(site, "--initial", "--prefix", "k") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(1003)]
+        assert lines[0] == "1.1 present k0000 v\n"
+        assert lines[-2:] == ["1.1002 present k1001 v\n", "1.1003 progress\n"]
+        site.run("kv", "delete", "k0000")
+        assert process.stdout.readline() == "1.1004 delete k0000\n"
+    # From the position of that state on, the same change is told again.
+    done = site.run("kv", "watch", "--after", "1.1003", "--limit", "1")
+    assert done.stdout == "1.1004 delete k0000\n"
+    done = site.run("kv", "watch", "--after", "1.1", "--initial")
+    assert (done.stderr, done.exit_code) == (
+        "grey-ctl: --initial and --after exclude each other; give one of them\n",
+        2,
+    )
+
+
+def test_what_is_there_as_json(site: Site) -> None:
+    site.fake.put(b"k", b"v")
+    with watching(site, "--initial", "-o", "json", "--cluster", "gcp-west") as process:
+        assert process.stdout is not None
+        present = json.loads(process.stdout.readline())
+        assert (present["event"], present["key"], present["cluster"]) == ("present", "k", "gcp-west")
+        assert json.loads(process.stdout.readline()) == {"event": "progress", "position": "1.1"}
 
 
 def test_a_table_has_an_end(site: Site) -> None:

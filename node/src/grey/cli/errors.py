@@ -69,6 +69,8 @@ def failure(error: GreyError) -> CliError:
         where = "NAME of another cluster" if error.primary is None else error.primary.cluster
         hint = f"read with --cluster {where}, or allow more with --max-staleness"
         return CliError(error.message, hint, code=REFUSED)
+    if isinstance(error, Compacted):
+        return CliError(error.message, "run it again: it begins anew", code=Exit.POSITION_GONE)
     return CliError(str(error), code=exit_code(error))
 
 

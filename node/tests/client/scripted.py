@@ -67,6 +67,8 @@ class Nodes:
     def bad(self, target: Target) -> None:
         self.health.bad(target, asyncio.get_running_loop().time())
 
+    def all_bad(self, endpoint: str) -> None: ...
+
     async def send(
         self, target: Target, request: Request, *, timeout_seconds: float, stream: bool = False
     ) -> Answer:

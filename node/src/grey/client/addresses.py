@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,11 @@ class Addresses:
             raise OSError(f"{host} has no address")
         self._known[host] = (now, found)
         return found
+
+    def doubt(self, host: str) -> None:
+        """Ask the resolver again next time: none of the host's addresses answers."""
+        if host in self._known:
+            self._known[host] = (-math.inf, self._known[host][1])
 
     async def close(self) -> None:
         """Release the resolver."""

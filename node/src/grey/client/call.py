@@ -196,6 +196,7 @@ class _Call:
         self._newest[cluster.name] = None
         if last and not error.broken:
             self._router.unreachable(cluster, asyncio.get_running_loop().time())
+            self._transport.all_bad(cluster.endpoint)
 
     def _judge(self, cluster: ClusterEndpoint, where: str, answer: Answer) -> str | None:
         """Return None for what ends the call well, else the code of a refusal after which others are asked.

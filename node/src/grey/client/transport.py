@@ -11,6 +11,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -136,6 +137,11 @@ class Transport:
     def bad(self, target: Target) -> None:
         """Ask this node after the others of its host for a while."""
         self._health.bad(target, asyncio.get_running_loop().time())
+
+    def all_bad(self, endpoint: str) -> None:
+        """Look up the addresses of HOST:PORT anew next time, since none of them answers."""
+        with suppress(SendFailed):
+            self._addresses.doubt(_split(endpoint)[0])
 
     async def send(
         self, target: Target, request: Request, *, timeout_seconds: float, stream: bool = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.engines import EtcdEngine, SqliteEngine
 
 from grey.store.interface import Compacted, Compare, CompareFailed, Item, Write
@@ -215,7 +215,6 @@ class EngineModel(RuleBasedStateMachine):
         assert after >= self.compacted or not expected
         assert [(c[0].revision, {change.key: change.value for change in c}) for c in found] == expected
 
-    @precondition(lambda self: self.newest > 0)
     @rule(back=st.integers(0, 8))
     def compact(self, back: int) -> None:
         revision = max(self.newest - back, 0)

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from support.engines import EtcdEngine
 from support.planted import PLANTED, must_be_caught
 
 from grey.link import etcd
 from grey.store import etcd_wire
 from grey.store.sqlite_writer import WriterThread
 
-from . import test_etcd_faults, test_sqlite_kill
-from .test_engine_model import EngineModel, EtcdModel
+from . import test_engine, test_etcd_faults, test_sqlite_kill
+from .test_engine_model import EngineModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from grey.link.etcd_fault import MemberFault
-    from grey.store.interface import Compare, Write
+    from grey.store.interface import Compare, Store, Write
 
 MOST_RUNS = 40
 STEPS = 30
@@ -92,13 +93,28 @@ def removals_not_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.mutants
-@pytest.mark.parametrize("plant", [comparisons_not_sent, removals_not_sent], ids=lambda plant: plant.__name__)
-def test_the_model_of_etcd_catches(
-    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("plant", "test"),
+    [
+        (comparisons_not_sent, test_engine.test_only_one_of_concurrent_compare_and_sets_wins),
+        (removals_not_sent, test_engine.test_removing_nothing_changes_nothing),
+    ],
+    ids=lambda part: part.__name__,
+)
+def test_the_suite_catches_in_etcd(
+    plant: Callable[[pytest.MonkeyPatch], None],
+    test: Callable[[Store], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    async def check() -> None:
+        engine = EtcdEngine()
+        try:
+            await test(await engine.create())
+        finally:
+            await engine.stop()
+
     plant(monkeypatch)
-    bounds = settings(PLANTED, max_examples=MOST_RUNS, stateful_step_count=STEPS)
-    must_be_caught(plant.__name__, lambda: run_state_machine_as_test(EtcdModel, settings=bounds))
+    must_be_caught(plant.__name__, lambda: asyncio.run(check()))
 
 
 @pytest.mark.mutants

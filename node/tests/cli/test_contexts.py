@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -174,6 +175,16 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     ctl_edit.use(tmp_path / "ctl.yaml", "a")
     assert (tmp_path / "ctl.yaml").is_symlink()
     assert ctl.load(tmp_path / "real.yaml").current == "a"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change a file of another user")
+def test_the_owner_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ctl.yaml"
+    ctl_edit.add(path, "a", ENTRY)
+    os.chown(path, 65534, 65534)
+    ctl_edit.use(path, "a")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 65534, 0o600)
 
 
 def test_names_that_yaml_could_misread_come_back(tmp_path: Path) -> None:

@@ -262,5 +262,12 @@ def test_as_a_user_who_may_not_read(authority: Authority) -> None:
 def test_who_listens() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
-        assert (listeners.holder(port) or "").startswith(f"pid {os.getpid()} (")
-    assert listeners.holder(port) is None
+        assert (listeners.holder("127.0.0.1", port) or "").startswith(f"pid {os.getpid()} (")
+        # Another node of the demo may have the same port on its own address.
+        assert listeners.holder("127.0.0.2", port) is None
+    assert listeners.holder("127.0.0.1", port) is None
+    with closing(socket.create_server(("", port))):
+        assert listeners.holder("127.0.0.2", port) is not None
+    if socket.has_ipv6:
+        with closing(socket.create_server(("::1", 0), family=socket.AF_INET6)) as server:
+            assert listeners.holder("::1", server.getsockname()[1]) is not None

@@ -119,6 +119,17 @@ def test_what_is_there_comes_first_and_nothing_is_missed(site: Site) -> None:
     )
 
 
+def test_a_reader_that_goes_away_ends_it(site: Site) -> None:
+    with watching(site) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert site.fake.watched("aws-east", 20)
+        process.stdout.close()
+        site.fake.put(b"k", b"v")
+        assert (process.stderr.read(), process.wait(20)) == ("", 141)
+        process.stdout = None
+
+
 def test_what_is_there_as_json(site: Site) -> None:
     site.fake.put(b"k", b"v")
     with watching(site, "--initial", "-o", "json", "--cluster", "gcp-west") as process:

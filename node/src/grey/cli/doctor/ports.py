@@ -94,7 +94,7 @@ def _down(node: NodeFile, name: str, port: int) -> Finding:
         step = "correct node.listen.address, or bring the interface up that has it"
         return PORTS.problem(name, f"{address} is no address of this host", step)
     if blocked == errno.EADDRINUSE:
-        holder = listeners.holder(port) or "another program"
+        holder = listeners.holder(address, port) or "another program"
         step = "end that program, or give greyd another port"
         return PORTS.problem(name, f"{address}:{port} is held by {holder}, but nobody answers there", step)
     return PORTS.problem(name, f"nobody listens on {address}:{port}", _START)
@@ -128,7 +128,7 @@ async def _served(node: NodeFile, name: str, port: int, timeout_seconds: float) 
             )
     except (OSError, TimeoutError) as error:
         reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else type(error).__name__
-        holder = listeners.holder(port)
+        holder = listeners.holder(node.listen.address, port)
         found = f"{where} does not speak TLS as greyd does ({str(reason).replace('_', ' ').lower()})"
         step = "see what listens there: ss -tlnp; end it, then start greyd"
         return [PORTS.problem(name, f"{found}{f'; it is {holder}' if holder else ''}", step)]
@@ -160,7 +160,7 @@ async def _pages(node: NodeFile, timeout_seconds: float) -> list[Finding]:
             HEALTH.problem("greyd", found, "greyd hangs: look at its log and at the load, then restart it")
         ]
     except (aiohttp.ClientError, OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        holder = listeners.holder(node.listen.metrics)
+        holder = listeners.holder(node.listen.address, node.listen.metrics)
         found = f"{where} does not answer as greyd does ({error}){f'; it is {holder}' if holder else ''}"
         return [PORTS.problem("metrics", found, "see what listens there: ss -tlnp; end it, then start greyd")]
     return [PORTS.ok("metrics", f"{where} answers"), *_judged(node, health, ready, page, serving)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.history_faults import (
+    all_killed,
     engine_without_majority,
     frozen,
     killed,
@@ -40,6 +41,7 @@ FAULTS = [
     on_renewer("renewer's greyd and engine killed", killed, engine_too=True, survived=True, seconds=SECONDS),
     on_renewer("renewer's greyd and engine frozen", frozen, engine_too=True, survived=True, seconds=LONG),
     *(on_host(number, killed, seconds=SECONDS) for number in range(3)),
+    all_killed(SECONDS),
     engine_without_majority(SECONDS),
     store_without_majority(LONG),
     thawed_after_the_deadline(LONG, awake_seconds=1.0),

@@ -153,6 +153,17 @@ def on_host(number: int, wound: Wound, *, seconds: float) -> Fault:
     return Fault(f"node {number + 1} of the cluster lost", strike, survived=True, seconds=seconds)
 
 
+def all_killed(seconds: float) -> Fault:
+    """Kill every process of the cluster at once."""
+
+    @asynccontextmanager
+    async def strike(world: World) -> AsyncIterator[None]:
+        async with killed(process for host in world.hosts for process in host.processes):
+            yield
+
+    return Fault("every process of the cluster killed", strike, survived=False, seconds=seconds)
+
+
 def engine_without_majority(seconds: float) -> Fault:
     """Freeze most members of the engine: nothing can be stored."""
 

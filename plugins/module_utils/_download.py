@@ -27,10 +27,11 @@ def fetch(url: str, part: Path) -> Path:
     part.parent.mkdir(parents=True, exist_ok=True)
     connected, done = threading.Event(), threading.Event()
     problem: list[str] = []
+    opener = urllib.request.build_opener()  # knows the proxies of the environment
 
     def work() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer, part.open("wb") as file:  # noqa: S310
+            with opener.open(url, timeout=CONNECT_SECONDS) as answer, part.open("wb") as file:
                 connected.set()
                 shutil.copyfileobj(answer, file, 1 << 20)
         except urllib.error.HTTPError as error:

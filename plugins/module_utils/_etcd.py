@@ -41,6 +41,16 @@ MIRRORS = ("https://github.com/etcd-io/etcd/releases/download", "https://storage
 SOURCES = ("path", "kept", "bundle", "archive", "package")
 
 
+def own_architecture() -> str:
+    """Return this machine's architecture in the words of the release archives."""
+    return architecture_of(platform.machine())
+
+
+def architecture_of(machine: str) -> str:
+    """Return an architecture in the words of the release archives."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.lower(), machine.lower())
+
+
 @dataclass(frozen=True)
 class Program:
     """An etcd, where it is from, and its version (empty when it was not run: it is for another machine)."""
@@ -61,7 +71,7 @@ class Finder:
     """
 
     folder: Path
-    architecture: str = field(default_factory=lambda: own_architecture())
+    architecture: str = field(default_factory=own_architecture)
     archive: str | None = None
     mirrors: Sequence[str] = MIRRORS
     sha256: str | None = None
@@ -279,16 +289,6 @@ def version_of(binary: Path) -> tuple[int, ...]:
 def dotted(version: tuple[int, ...]) -> str:
     """Return a version as text."""
     return ".".join(str(number) for number in version)
-
-
-def own_architecture() -> str:
-    """Return this machine's architecture in the words of the release archives."""
-    return architecture_of(platform.machine())
-
-
-def architecture_of(machine: str) -> str:
-    """Return an architecture in the words of the release archives."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.lower(), machine.lower())
 
 
 def advice(architecture: str) -> str:

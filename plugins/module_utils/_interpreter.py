@@ -76,7 +76,7 @@ def look(path: str) -> Interpreter:
     if answer.code != 0:
         raise GreyError(f"{path}: wanted a Python that runs, found exit {answer.code}: {answer.said()}")
     version, machine, libc, makes = json.loads(answer.output)
-    name, _, number = libc.partition(" ")
+    name, _separator, number = libc.partition(" ")
     return Interpreter(path, Target(version, machine), number if name == "glibc" else "", bool(makes))
 
 

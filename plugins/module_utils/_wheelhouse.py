@@ -117,7 +117,11 @@ class Wheelhouses:
             self._folder.mkdir(parents=True, exist_ok=True)
             with exclusive(self._folder / ".lock"):
                 if not self.has(wanted):
-                    content = self._from_bundle(wanted) if self._bundle else self._from_index(wanted)
+                    content = (
+                        self._from_index(wanted)
+                        if self._bundle is None
+                        else self._from_bundle(self._bundle, wanted)
+                    )
                     _files.write_atomically(path, content, 0o644)
                     _files.write_atomically(
                         path.with_suffix(".sha256"), f"{_sha256(content)}\n".encode(), 0o644
@@ -127,16 +131,15 @@ class Wheelhouses:
             raise _files.explain(error, self._folder) from error
         return path
 
-    def _from_bundle(self, wanted: Target) -> bytes:
-        assert self._bundle is not None
-        content = self._bundle.wheelhouse(self._release.name, wanted)
+    def _from_bundle(self, bundle: Bundle, wanted: Target) -> bytes:
+        content = bundle.wheelhouse(self._release.name, wanted)
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             found = {}
             for member in archive:
                 file = archive.extractfile(member)
                 if file is not None and member.name.startswith(f"{_WHEELS}/"):
                     found[member.name.removeprefix(f"{_WHEELS}/")] = file.read()
-        self._check(found, f"{self._bundle.path}, wheelhouse {wanted}")
+        self._check(found, f"{bundle.path}, wheelhouse {wanted}")
         return self._pack(found)
 
     def _from_index(self, wanted: Target) -> bytes:

@@ -123,7 +123,7 @@ def test_versions_that_differ_are_caught(write: Write) -> None:
     write("node/src/grey/__init__.py", '__version__ = "0.2.0"\n')
     assert not list(house.check_versions())
     write("galaxy.yml", "name: x\nversion: 0.3.0\n")
-    assert list(house.check_versions()) == [
-        "wanted one version everywhere, found: galaxy.yml 0.3.0, node/pyproject.toml 0.2.0, "
-        "node/src/grey/__init__.py 0.2.0"
-    ]
+    (breach,) = house.check_versions()
+    assert breach.startswith(
+        "wanted one version everywhere, found: galaxy.yml 0.3.0, node/pyproject.toml 0.2.0"
+    )

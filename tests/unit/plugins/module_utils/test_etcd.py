@@ -119,7 +119,7 @@ def test_a_release_is_downloaded_checked_and_found_again_without_a_network(
     home: Path, mirror: tuple[str, Path]
 ) -> None:
     url, folder = mirror
-    _, digest = archive(folder / NAME)
+    digest = archive(folder / NAME)[1]
     found = finder(home, "http://127.0.0.1:1", f"{url}/", sha256=digest).choose()
     assert found.path == home / "release-archive" / "etcd" and found.is_new
     assert url in found.source and "SHA-256 checked" in found.source
@@ -142,7 +142,7 @@ def test_half_a_download_is_never_used(home: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer_half() -> None:
-            connection, _ = server.accept()
+            connection = server.accept()[0]
             with connection:
                 connection.recv(65536)
                 head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()

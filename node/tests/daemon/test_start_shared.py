@@ -139,6 +139,27 @@ async def test_an_engine_that_lost_its_data_is_refused(single: RunningFederation
     assert "Put the right data back" in said
 
 
+async def test_an_engine_that_is_replaced_under_a_running_node_ends_it(single: RunningFederation) -> None:
+    engine = single.engines[CLUSTER]
+    engine.start()
+    single.etcd.start()
+    await engine.healthy()
+    node = single.primary
+    await asyncio.to_thread(node.init)
+    node.start()
+    await single.until(lambda: is_ok(single, node, "/primary"), 30, "the node writes")
+    member(single).kill()
+    shutil.rmtree(member(single).member.data_dir)
+    engine.start()
+    assert node.process is not None
+    assert await asyncio.to_thread(node.process.wait, 30) == 3
+    assert "the engine holds nobody's: its data is gone, or it is another engine" in node.log.read_text()
+
+
+async def is_ok(federation: RunningFederation, node: GreyNode, page: str) -> bool:
+    return (await federation.health(node, page)).status == 200
+
+
 async def test_a_node_needs_init_before_it_runs(single: RunningFederation) -> None:
     code, _, said = await command(single.primary, "run")
     assert code == 3

@@ -54,7 +54,7 @@ class World:
 
     def __init__(self, seed: int, faults: list[Fault], sizes: Sequence[int] = (1, 1, 1)) -> None:
         """``sizes`` are the clusters' numbers of nodes."""
-        self.ended_at: float | None = None
+        self._loop = asyncio.get_running_loop()
         self.random = random.Random(seed)
         self.faults = list(faults)
         self.records: dict[str, Versioned] = {}
@@ -72,14 +72,15 @@ class World:
 
     @property
     def now(self) -> float:
-        """Return the time, after the end that of the end."""
-        return asyncio.get_running_loop().time() if self.ended_at is None else self.ended_at
+        """Return the time; it stands still after the end."""
+        return self._loop.time()
 
     def faulty(self, kind: str, node: int | None = None) -> Fault | None:
-        now = self.now
-        return next(
-            (f for f in self.faults if f.kind == kind and node in {None, f.node} and f.covers(now)), None
-        )
+        now = self._loop.time()
+        for fault in self.faults:
+            if fault.kind == kind and (node is None or node == fault.node) and fault.covers(now):
+                return fault
+        return None
 
     async def run(self, seconds: float) -> None:
         tasks = [asyncio.create_task(node.live()) for node in self.nodes]
@@ -95,7 +96,6 @@ class World:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.ended_at = self.now
         if self.failed is not None:
             raise self.failed
 

@@ -378,7 +378,10 @@ class Link(Way):
 
 
 class EngineLink(Way):
-    """A node's way to the engine of its cluster: single keys and transactions of ``Store``."""
+    """A node's way to the engine of its cluster: single keys and transactions of ``Store``.
+
+    That of a node which shares it with nobody is a file.
+    """
 
     def __init__(self, node: Node) -> None:
         super().__init__(node, 0.005)
@@ -396,6 +399,9 @@ class EngineLink(Way):
         return (await self.get_many([key])).get(key)
 
     async def get_many(self, keys: Sequence[bytes], *, serializable: bool = False) -> dict[bytes, Item]:
+        if self.node.sole:
+            return {key: self._engine.items[key] for key in keys if key in self._engine.items}
+
         def read() -> dict[bytes, Item]:
             return {key: self._engine.items[key] for key in keys if key in self._engine.items}
 
@@ -405,7 +411,16 @@ class EngineLink(Way):
             raise EngineUnreachable("no answer") from None
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int:
+        if self.node.sole:
+            await self._file()
+            revision = self._engine.commit(compares, writes)
+            await self._file()
+            return revision
         try:
             return int(await self._carry(lambda: self._engine.commit(compares, writes), repeats=True))
         except TimeoutError:
             raise CommitUncertain("no answer") from None
+
+    async def _file(self) -> None:
+        await asyncio.sleep(self.world.random.uniform(0.0, 0.05))
+        await self.node.thawed()

@@ -19,8 +19,8 @@ SCHEDULES = int(os.environ.get("GREY_SCHEDULES", "200")) // 4
 SIZES = (3, 2, 1)
 NODES = sum(SIZES)
 EAST = 3
-QUIET_AFTER = 55.0
-END = QUIET_AFTER + 3 * DETECTION
+QUIET_AFTER = 40.0
+END = QUIET_AFTER + 2 * DETECTION
 
 KINDS: list[Kind] = [
     "freeze", "stall", "kill", "outage", "partition", "lossy", "engine", "member", "apart", "behead"
@@ -33,8 +33,8 @@ def random_faults(seed: int) -> list[Fault]:
         Fault(
             chance.choice(KINDS),
             chance.choice([*range(NODES), *range(EAST)]),
-            chance.uniform(0, 32),
-            chance.uniform(0.05, 22),
+            chance.uniform(0, 22),
+            chance.uniform(0.05, 18),
         )
         for _ in range(chance.randrange(1, 12))
     ]
@@ -68,8 +68,8 @@ def check(seed: int, faults: list[Fault]) -> None:
             Fault,
             kind=st.sampled_from(KINDS),
             node=st.integers(0, NODES - 1),
-            at=st.floats(0.0, 32.0),
-            lasts=st.floats(0.05, 22.0),
+            at=st.floats(0.0, 22.0),
+            lasts=st.floats(0.05, 18.0),
         ),
         max_size=10,
     ),
@@ -91,7 +91,7 @@ def test_nodes_that_freeze_between_a_question_and_what_follows_from_it() -> None
     check_stalls()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "faults",
     [
@@ -114,7 +114,7 @@ def test_whatever_befalls_the_leader_its_cluster_goes_on_in_the_same_epoch(
     assert max(after - before for before, after in pairwise(acknowledged)) < 2.0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_another_node_leads_within_a_third_of_the_detection_time(seed: int) -> None:
     async def takeover() -> float:
         import asyncio
@@ -136,7 +136,7 @@ def test_another_node_leads_within_a_third_of_the_detection_time(seed: int) -> N
     assert run_virtual(takeover()) < most
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_node_but_the_leader_can_be_asked_and_the_others_stop_in_time(seed: int) -> None:
     """Nodes that hear nothing from the leader write until their deadline and no longer."""
     faults = [Fault("apart", node, 12.0, 30.0) for node in range(EAST)]

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import signal
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from grey import __version__
 from grey.daemon.certificate import CertificateWatch
@@ -28,6 +29,8 @@ from grey.serve.translate import Translator
 from grey.store.interface import EngineUnreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from grey.config.model import Federation
     from grey.config.node import NodeFile
     from grey.data.identity import Identity
@@ -74,19 +77,27 @@ class Node:
             doors = _Doors(config, federation, certificate, rooms)
             stack.push_async_callback(doors.close)
             await doors.listen()
+            works = {"certificate": doors.watch_certificate}
             if config.store.engine == "etcd":
                 data = SharedData(config, federation, store)
                 await race(_until_confirmed(data, identity, rooms), until(stop))
+                works["identity"] = partial(data.watch, identity)
             if not stop.is_set():
-                await self._serve(rooms, doors, stop)
+                await self._serve(rooms, doors, works, stop)
 
-    async def _serve(self, rooms: Rooms, doors: _Doors, stop: asyncio.Event) -> None:
-        """Run everything until ``stop`` is set or a room fails for good."""
+    async def _serve(
+        self,
+        rooms: Rooms,
+        doors: _Doors,
+        works: dict[str, Callable[[], Coroutine[Any, Any, None]]],
+        stop: asyncio.Event,
+    ) -> None:
+        """Run the rooms and ``works`` until ``stop`` is set or one fails for good."""
         await rooms.pulse.measure()
         rooms.view.state = "serving"
+        works = rooms.work() | works
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work, name=name) for name, work in rooms.work().items()]
-            tasks.append(group.create_task(doors.watch_certificate(), name="certificate"))
+            tasks = [group.create_task(begin(), name=name) for name, begin in works.items()]
             _log.info(
                 "serving cluster=%s node=%s address=%s version=%s",
                 self._config.cluster,

@@ -167,18 +167,18 @@ class Rooms:
             self._follower_problem,
         ]
 
-    def work(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def work(self) -> dict[str, Work]:
         """Return what runs on every node; a part of it begins and ends with leading the cluster."""
         return {
-            "writer": self.writer.run(),
-            "mirror": self._mirror.run(),
-            "leadership": self.leading.run(),
-            "deputy": self._deputy.run(),
-            "role": self._keep_role(),
-            "members": self._members.run(),
-            "voters": self._voters.run(),
-            "pulse": self.pulse.run(),
-            "leader": while_leading(self.leading, self._work_of_the_leader()),
+            "writer": self.writer.run,
+            "mirror": self._mirror.run,
+            "leadership": self.leading.run,
+            "deputy": self._deputy.run,
+            "role": self._keep_role,
+            "members": self._members.run,
+            "voters": self._voters.run,
+            "pulse": self.pulse.run,
+            "leader": lambda: while_leading(self.leading, self._work_of_the_leader()),
         }
 
     def _work_of_the_leader(self) -> dict[str, Work]:

@@ -10,6 +10,7 @@ engine that lost its data or was replaced.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from grey.store.interface import Store
 
 RETRY_SECONDS = 0.5
+WATCH_SECONDS = 2.0
 
 
 class SharedData:
@@ -77,6 +79,16 @@ class SharedData:
                 "node of the cluster, run greyd init, and it is copied from the primary"
             )
         require_same(held, known, self._where, self._config.identity_file)
+
+    async def watch(self, known: Identity) -> None:
+        """Confirm it again and again, until cancelled: an engine can be replaced under a running node.
+
+        Raises StateRefused and StoreDamaged. An engine that does not answer is waited for.
+        """
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(EngineUnreachable):
+                await self.confirm(known)
 
     async def _held(self) -> Identity | None:
         """Return the identity in the engine; None when it is empty. Raises StateRefused."""

@@ -63,8 +63,11 @@ class Feed:
             revision, seen = (await self._history.state_at(after)).revision, after
         source = self._store.watch(keyspace.DATA, _WATCHED_END, after=revision)
         async with aclosing(cast("AsyncGenerator[list[Change], None]", source)) as transactions:
-            async for batch in self._batches(transactions, keyspace.data_key(prefix), seen):
-                yield batch
+            found = self._batches(transactions, keyspace.data_key(prefix), seen)
+            # Closed before its source: what it still waits for would keep that from being closed.
+            async with aclosing(cast("AsyncGenerator[Batch, None]", found)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def _batches(
         self, transactions: AsyncIterator[list[Change]], prefix: bytes, seen: Position

@@ -68,8 +68,8 @@ async def test_packed_values_are_taken(node: Serving) -> None:
 
 
 async def test_a_bomb_is_refused_at_the_limit(node: Serving) -> None:
-    bomb = gzip.compress(b"\0" * 200_000_000, 9)
-    assert len(bomb) < 200_000
+    bomb = gzip.compress(b"\0" * 50_000_000, 9)
+    assert len(bomb) < 100_000
     answer = await node.ask("PUT", "/v1/kv/a", data=bomb, headers=GZIP)
     assert (answer.status, answer.error["limit_bytes"]) == (413, MAX_VALUE_BYTES)
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 from cli.doctor_host import DOMAIN, HOST, Host
 
 from grey.cli.doctor import listeners
+from grey.link.tls import server_context
 
 if TYPE_CHECKING:
     from support.pki import Authority
@@ -192,6 +194,52 @@ async def test_another_program_on_the_metrics_port(host: Host) -> None:
     async with server:
         found = await asyncio.to_thread(host.findings, "ports", "problem")
     assert any("does not answer as greyd does (its answer is no health page)" in text for _, text, _ in found)
+
+
+async def test_a_certificate_that_is_not_the_one_on_disk(host: Host) -> None:
+    """The served one counts: a node that did not take its new files is found before the old one ends."""
+
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    context = server_context(host.tls, mutual=True, node_to_node=True)
+    server = await asyncio.start_server(nothing, host.address, host.control, ssl=context)
+    async with server:
+        assert any(
+            found == f"{host.address}:{host.control} answers, with the certificate on disk"
+            for _, found, _ in await asyncio.to_thread(host.findings, "ports", "ok")
+        )
+        host.authority.issue(host.folder / "tls", "a", dns=[f"a.{DOMAIN}", HOST])
+        ((check, found, _),) = await asyncio.to_thread(host.findings, "ports", "warning")
+    assert check == "control"
+    assert found.startswith(f"{host.address}:{host.control} serves another certificate (serial ")
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "said"),
+    [
+        (200, "ok", "answers in "),
+        (403, "problem", "does not admit this cluster's certificate"),
+        (500, "warning", "answers with status 500"),
+    ],
+)
+async def test_what_another_cluster_answers(host: Host, status: int, state: str, said: str) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({}, status=status)
+
+    tls = host.authority.issue(host.folder / "b", "b", dns=[f"b.{DOMAIN}"])
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    try:
+        context = server_context(tls, mutual=True, node_to_node=True)
+        await web.TCPSite(runner, host.address, host.control, ssl_context=context).start()
+        found = await asyncio.to_thread(host.findings, "network", state)
+        assert [(check, said in text) for check, text, _ in found] == [("b", True)]
+        clock = await asyncio.to_thread(host.findings, "clock", "ok")
+        assert ("offset", True) in [(check, text.startswith("agrees with b")) for check, text, _ in clock]
+    finally:
+        await runner.cleanup()
 
 
 def test_the_other_cluster_is_not_there(host: Host) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from grey.cli.doctor import certificates, clock, disk
+from grey.cli.doctor import certificates, clock, disk, engine
 from grey.cli.doctor.clock import Heard, Kernel
 from grey.cli.doctor.disk import Room
+from grey.link.etcd_health import MemberHealth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,6 +105,35 @@ def test_folders_on_one_disk_are_one_finding(tmp_path: Path) -> None:
     found = [finding for finding in disk.look(folders, {}) if finding.check == "space"]
     assert len(found) == 1
     assert f"{tmp_path} (data, engine): " in found[0].found
+
+
+def member(**more: object) -> MemberHealth:
+    plain = {"endpoint": "e:1", "name": "m", "reachable": True, "leader": False, "has_leader": True}
+    plain |= {"database_bytes": 1024, "alarms": [], "problem": None}
+    return msgspec.convert(plain | more, MemberHealth)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, [("m", "ok")]),
+        ({"has_leader": False, "alarms": ["etcdserver: no leader"]}, [("m", "warning")]),
+        (
+            {"reachable": False, "has_leader": False, "problem": "no answer", "name": None},
+            [("e:1", "warning")],
+        ),
+        ({"alarms": ["memberID:1 alarm:NOSPACE "]}, [("m", "problem"), ("m", "ok")]),
+        ({"alarms": ["alarm:NEW"]}, [("m", "problem"), ("m", "ok")]),
+    ],
+)
+def test_a_member(more: dict[str, object], expected: list[tuple[str, str]]) -> None:
+    assert states(engine._of_member(engine.ENGINE, member(**more), "start it")) == expected
+
+
+@pytest.mark.parametrize(("used", "state"), [(79, "ok"), (81, "warning")])
+def test_a_quota(used: int, state: str) -> None:
+    assert states(engine._quota(member(database_bytes=used * GIB), 100 * GIB)) == [("quota", state)]
+    assert states(engine._quota(member(database_bytes=None), 100 * GIB)) == []
 
 
 @pytest.mark.parametrize(

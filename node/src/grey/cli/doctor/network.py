@@ -66,6 +66,7 @@ async def _ask(
         ) as response:
             answered = time.time()
             status, date = response.status, date_of(response.headers.get("Date"))
+            await response.read()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         why = explain(error, timeout_seconds)
         if why.lasting:

@@ -133,7 +133,8 @@ async def _served(node: NodeFile, name: str, port: int, timeout_seconds: float) 
         step = "see what listens there: ss -tlnp; end it, then start greyd"
         return [PORTS.problem(name, f"{found}{f'; it is {holder}' if holder else ''}", step)]
     served = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
+    # Not closed in the polite way of TLS: that would wait for whoever is there.
+    writer.transport.abort()
     leaf = describe(x509.load_der_x509_certificate(served))
     if leaf.serial == wanted:
         return [PORTS.ok(name, f"{where} answers, with the certificate on disk")]

@@ -107,6 +107,7 @@ class Releases:
                 raise GreyError(f"{archive}: wanted a wheelhouse with pip in it, found none; copy it again")
             command = [str(folder / "bin" / "python"), f"{pip}/pip", *_INSTALL, f"{house}/wheels"]
             _run([*command, "--requirement", f"{house}/requirements.txt"], f"the wheels of release {name}")
+        os.sync()  # what the stamp promises must outlive a power cut
         stamp = {"release": name, "python": os.path.realpath(folder / "bin" / "python")}
         _files.write_atomically(folder / STAMP, (json.dumps(stamp, indent=1) + "\n").encode(), 0o644)
 
@@ -119,9 +120,14 @@ class Releases:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            (self._folder / "releases").mkdir(parents=True, exist_ok=True)
-            with exclusive(self._folder / ".lock"):
-                yield
+            # Programs run as another user than the one who installs them.
+            previous = os.umask(0o022)
+            try:
+                (self._folder / "releases").mkdir(parents=True, exist_ok=True)
+                with exclusive(self._folder / ".lock"):
+                    yield
+            finally:
+                os.umask(previous)
         except OSError as error:
             raise _files.explain(error, self._folder) from error
 

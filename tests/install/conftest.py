@@ -92,7 +92,7 @@ def bundle(home: Path, tarball: Path, python: str) -> Path:
     command = ["ansible-playbook", "grey.distributed.bundle"]
     done = subprocess.run(
         [*command, *(word for name, value in arguments.items() for word in ("-e", f"{name}={value}"))],
-        env=variables, cwd=home, check=False, timeout=300, capture_output=True, text=True,
+        env=variables, cwd=home, check=False, timeout=900, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     path.chmod(0o644)

@@ -125,7 +125,7 @@ def test_a_job_of_awx_deploys(install, bundle: Path, tarball: Path, python: str,
     }
     user.give(jobs / "env" / "extravars", json.dumps(variables))
     user.give(jobs / "env" / "envvars", json.dumps(collections))
-    user.give(jobs / "env" / "settings", json.dumps({"job_timeout": 300, "idle_timeout": 200}))
+    user.give(jobs / "env" / "settings", json.dumps({"job_timeout": 1200, "idle_timeout": 600}))
 
     def job(playbook: str) -> int:
         path = f"{user.variables['PATH'].split(':', 1)[0]}:{runner / 'bin'}:/usr/bin:/bin"
@@ -177,7 +177,7 @@ def test_the_modules_pass_their_own_tests_with_an_older_ansible_core(
         "import ansible.release as r, pytest, sys; print(r.__version__); sys.exit(pytest.main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "-q", "tests/unit/plugins"], cwd=ROOT, check=False, timeout=300,
+        [sys.executable, "-c", program, "-q", "tests/unit/plugins"], cwd=ROOT, check=False, timeout=900,
         env={"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True,
     )  # fmt: skip

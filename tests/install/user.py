@@ -16,7 +16,7 @@ from pathlib import Path
 from machine import wait_for
 from network import Network
 
-LIMIT_SECONDS = 400
+LIMIT_SECONDS = 1200
 
 
 class User:

@@ -27,7 +27,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     cls=Command,
     examples=[
         ("on a host of the federation", "grey-ctl doctor"),
-        ("a node of the demo", "grey-ctl doctor --node-file .demo/hosts/aws-east-1/grey.yaml"),
+        ("a node of the demo", "grey-ctl doctor --node-file .demo/aws-east-1/etc/grey/grey.yaml"),
         ("only what is to be done", "grey-ctl doctor -o table --query \"findings[?state!='ok']\""),
     ],
     exits=exits(Exit.WRONG, c0="no problem was found; there may be warnings", c1="there is a problem"),

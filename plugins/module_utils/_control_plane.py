@@ -152,7 +152,7 @@ def ask(
         # Not joined: a resolver that hangs must not hold the answer back, nor the end of the program.
         threading.Thread(target=work, name=f"grey-ask-{number}", daemon=True).start()
     reasons = {place: f"{place}: no answer within {timeout_seconds:g} s" for place in places}
-    for _ in places:
+    for _number in places:
         try:
             place, answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:

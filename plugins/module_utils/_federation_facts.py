@@ -82,24 +82,18 @@ def from_checked(federation: Mapping[str, Any]) -> Facts:
 
 def from_plain(document: Any, path: str) -> Facts:
     """Read a federation file as YAML gave it. Fails with a line per fault: PATH: KEY: wanted, found."""
-    reader = _Reader(path)
-    facts = reader.facts(document)
-    if reader.faults:
-        raise GreyError("the federation file is wrong\n" + "\n".join(reader.faults))
-    assert facts is not None
-    return facts
+    return _Reader(path).facts(document)
 
 
 class _Reader:
     def __init__(self, path: str) -> None:
         self._path = path
-        self.faults: list[str] = []
+        self._faults: list[str] = []
 
-    def facts(self, document: Any) -> Facts | None:
+    def facts(self, document: Any) -> Facts:
         top = self._mapping(document, "", "a mapping with the key federation")
         federation = self._mapping(top.get("federation"), "federation", "a mapping with the federation")
-        if self.faults:
-            return None
+        self._require_right()
         name = self._name(federation.get("name"), "federation.name")
         plane = self._mapping(
             federation.get("control_plane"), "federation.control_plane", "a mapping with the endpoint"
@@ -107,7 +101,12 @@ class _Reader:
         host, port = self._endpoint(plane.get("endpoint"), "federation.control_plane.endpoint")
         domain = self._domain(federation.get("domain"), host)
         clusters = self._clusters(federation.get("clusters"), domain)
+        self._require_right()
         return Facts(name, host, port, tuple(clusters))
+
+    def _require_right(self) -> None:
+        if self._faults:
+            raise GreyError("the federation file is wrong\n" + "\n".join(self._faults))
 
     def _clusters(self, found: Any, domain: str) -> list[Cluster]:
         key = "federation.clusters"
@@ -169,7 +168,7 @@ class _Reader:
         return ""
 
     def _endpoint(self, found: Any, key: str) -> tuple[str, int]:
-        host, _, port = found.rpartition(":") if isinstance(found, str) else ("", "", "")
+        host, port = found.rpartition(":")[::2] if isinstance(found, str) else ("", "")
         bracketed = host.startswith("[") and host.endswith("]")
         bare = host[1:-1] if bracketed else host
         right = bool(bare) and (":" in bare) == bracketed and "/" not in bare and port.isascii()
@@ -186,7 +185,7 @@ class _Reader:
 
     def _fault(self, key: str, wish: str, found: Any) -> None:
         shown = "nothing" if found is None else repr(found if not isinstance(found, str) else str(found))
-        self.faults.append(
+        self._faults.append(
             ": ".join(part for part in (self._path, key) if part) + f": wanted {wish}, found {shown[:200]}"
         )
 

@@ -60,8 +60,8 @@ class Answer(web.StreamResponse):
             transport.write(head + self.body)
         else:
             transport.writelines((head, self.body))
-            # Whoever sends a large answer waits until it is taken.
-            await request.writer.drain()
+        # A client that takes nothing must not be written for on and on.
+        await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -293,13 +293,12 @@ def dotted(version: tuple[int, ...]) -> str:
 
 def advice(architecture: str) -> str:
     """Say what an operator can do when no etcd can be had."""
-    return (
-        "next, one of these, and run again:\n"
-        "- as root: apt-get install etcd-server\n"
-        f"- get etcd-v{VERSION}-linux-{architecture}.tar.gz on another machine, copy it to the controller "
-        "and name it with "
-        "-e grey_etcd_archive=PATH\n"
-        "- name where the project's releases are mirrored with -e grey_etcd_mirror=URL, or a proxy with "
-        "https_proxy\n"
-        "- name a bundle with -e grey_bundle=PATH"
-    )
+    archive = f"etcd-v{VERSION}-linux-{architecture}.tar.gz"
+    steps = [
+        *(["as root: apt-get install etcd-server"] if architecture == own_architecture() else []),
+        f"get {archive} on another machine, copy it to the controller and name it with -e grey_etcd_archive=PATH",
+        "name where the project's releases are mirrored with -e grey_etcd_mirrors=URL, or a proxy with https_proxy",
+        "deploy from a bundle that holds it: -e grey_bundle=PATH",
+        "when this is to write a bundle, leave etcd out: -e grey_bundle_etcd=false",
+    ]
+    return "\n".join(["next, one of these, and run again:", *(f"- {step}" for step in steps)])

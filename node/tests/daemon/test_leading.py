@@ -8,9 +8,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from support.fences import FakeTime
 from support.serving import FakeReplication
 
-from grey.daemon.leading import ClusterReplication, while_leading
+from grey.daemon.leading import ClusterReplication, ShownAge, while_leading
 from grey.record import Position
 
 if TYPE_CHECKING:
@@ -87,3 +88,35 @@ def test_the_one_who_follows_knows_how_fresh_the_data_is() -> None:
     switch.on = True
     assert (view.lag_seconds(), view.consistent(), view.lag_records()) == (0.1, True, 3)
     assert view.position() == Position(1, 42)
+
+
+class FakeMirror:
+    """Memory that is as far as the test says."""
+
+    complete = True
+    position = Position(1, 42)
+
+
+def test_what_is_shown_is_no_fresher_than_memory_is() -> None:
+    clock, mirror, replication = FakeTime(100.0), FakeMirror(), FakeReplication()
+    confirmed = [Position(1, 42)]
+    shown = ShownAge(replication, mirror, confirmed=lambda: confirmed[0], boottime=clock)  # type: ignore[arg-type]
+    assert shown.seconds() == 0.25
+    mirror.position = Position(1, 41)
+    clock.now += 3.0
+    assert shown.seconds() == 3.25, "the engine has gone on, memory has not"
+    mirror.position = Position(1, 42)
+    assert shown.seconds() == 0.25
+    replication.lag = 5.0
+    clock.now += 1.0
+    assert shown.seconds() == 1.25, "what was known before is still true"
+    mirror.complete = False
+    confirmed[0], replication.lag = Position(1, 41), 0.1
+    clock.now += 1.0
+    assert shown.seconds() == 2.25, "without memory the member beside the node counts"
+    confirmed[0] = Position(1, 43)
+    assert shown.seconds() == pytest.approx(0.1)
+    replication.whole = False
+    assert shown.seconds() is None
+    replication.whole, replication.lag = True, None
+    assert shown.seconds() is None

@@ -131,6 +131,30 @@ async def test_another_node_follows_when_the_follower_is_lost(
         await holds(federation, node, set(writing.acknowledged), f"follower-{fault}")
 
 
+async def test_a_node_without_an_engine_says_how_old_its_memory_is(federation: RunningFederation) -> None:
+    """The leader's word is still fresh; what this node can show is not."""
+    leader = await federation.leader(REPLICA)
+    node = next(each for each in federation.clusters[REPLICA] if each is not leader)
+    assert node.engine is not None
+    await everywhere(federation, b"memory", b"1")
+    node.engine.freeze()
+    try:
+        # As long as nothing is written, what it shows is as fresh as the leader says.
+        assert (await federation.kv("PUT", federation.primary, b"memory", data=b"2")).status == 200
+
+        async def old() -> bool:
+            return (await federation.health(node, "/replica?lag=2s")).status == 503
+
+        await federation.until(old, 20, f"{node.name} is no ready replica")
+        read = await federation.kv("GET", node, b"memory")
+        assert (read.status, read.body) == (200, b"1")
+        assert float(read.headers["Grey-Lag-Seconds"]) > 2
+        assert (await federation.health(leader, "/replica?lag=2s")).status == 200
+    finally:
+        node.engine.thaw()
+    await federation.ready(30)
+
+
 async def test_the_engine_s_leader_dies_while_records_come(federation: RunningFederation) -> None:
     engine = federation.engines[REPLICA]
     writing = Load(federation, "engine")

@@ -92,11 +92,12 @@ async def all_keys(federation: RunningFederation, node: GreyNode, prefix: str) -
     found: set[bytes] = set()
     after = ""
     while True:
-        page = (
-            await federation.api_request(
-                "GET", node, f"/v1/kv?prefix={prefix}/&limit=1000&values=false{after}"
-            )
-        ).json
+        answer = await federation.api_request(
+            "GET", node, f"/v1/kv?prefix={prefix}/&limit=1000&values=false{after}"
+        )
+        if answer.status != 200:
+            raise ConnectionError(f"{node.name} answered {answer.status}: {answer.body!r}")
+        page = answer.json
         found |= {item["key"].encode() for item in page["items"]}
         if page["next"] is None:
             return found

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What only the leader of a cluster does, begun and ended with each change of the leader."""
+"""What only the leader of a cluster does, and how fresh the data is whoever leads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from grey.federation.clocks import boottime_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from grey.data.mirror import Mirror
     from grey.federation.deputy import Deputy
     from grey.federation.interface import ReplicationView
     from grey.federation.leadership import Leading
@@ -69,3 +72,37 @@ class ClusterReplication:
 
     def _word(self) -> ReplicationView:
         return self._follower if self._leading.leads() else self._deputy
+
+
+class ShownAge:
+    """How old what an eventual read shows on a replica is at most.
+
+    It comes from memory, or from the member beside this node alone; either may be behind the engine, of which
+    the lag speaks. Ask it often: what is known grows older with each second that it is not confirmed.
+    """
+
+    def __init__(
+        self,
+        replication: ReplicationView,
+        mirror: Mirror,
+        *,
+        confirmed: Callable[[], Position],
+        boottime: Callable[[], float] = boottime_seconds,
+    ) -> None:
+        """``confirmed`` is a position that the member here was seen to hold."""
+        self._replication = replication
+        self._mirror = mirror
+        self._confirmed = confirmed
+        self._boottime = boottime
+        self._as_of: float | None = None
+
+    def seconds(self) -> float | None:
+        """Return the age in seconds; None while it is unknown."""
+        if not self._replication.consistent():
+            self._as_of = None
+            return None
+        now, lag = self._boottime(), self._replication.lag_seconds()
+        shown = self._mirror.position if self._mirror.complete else self._confirmed()
+        if lag is not None and shown >= self._replication.position():
+            self._as_of = max(now - lag, self._as_of or 0.0)
+        return None if self._as_of is None else now - self._as_of

@@ -99,6 +99,7 @@ class Pulse:
         self._position = position
         self._epoch = max(epoch, position.epoch)
         self._samples.append((self._monotonic(), self._metrics.operations_done + self._applied))
+        self._view.shown_lag()
         if self._view.state in {"serving", "refused"}:
             self._view.state = "refused" if self._keeper.refused() else "serving"
 

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from grey.daemon.identity_file import StateRefused
-from grey.daemon.leading import ClusterReplication, while_leading
+from grey.daemon.leading import ClusterReplication, ShownAge, while_leading
 from grey.daemon.peers import Peers
 from grey.daemon.pulse import Pulse
 from grey.daemon.retention import lowest_needed
@@ -154,6 +154,8 @@ class Rooms:
         self._registering: str | None = None
         self.waits_for: str | None = None
         """Why the engine could not be asked whose data it holds; None once it was."""
+        shown = ShownAge(replication, self._mirror, confirmed=lambda: self.pulse.position)
+        self.view.shown_lag = shown.seconds
         self.view.engine_problem = self.pulse.engine_problem
         self.view.reads_from_memory = lambda: self._mirror.complete
         self.view.problems += [

@@ -63,7 +63,7 @@ class HealthPages:
             node=view.node,
             role=view.role_name(),
             epoch=None if holder is None else holder.epoch,
-            lag_seconds=None if view.holds_role() else view.replication.lag_seconds(),
+            lag_seconds=None if view.holds_role() else view.shown_lag(),
             problem="; ".join(part for part in dict.fromkeys((why_not, view.problem())) if part) or None,
         )
         return http.json_response(health, status=200 if why_not is None else 503)
@@ -87,7 +87,7 @@ class HealthPages:
             return reason
         if view.role_name() != "replica":
             return "this cluster is the primary" if view.holds_role() else "no primary is known"
-        lag = view.replication.lag_seconds()
+        lag = view.shown_lag()
         if limit is not None and (lag is None or lag > limit):
             found = "unknown" if lag is None else f"{lag:.3f} s"
             return f"the lag is {found}, at most {limit:g} s was asked for"

@@ -192,7 +192,7 @@ class KeyValueApi:
     def _who_answers(self) -> dict[str, str]:
         """Return the headers that say which cluster answers, and how late it is."""
         headers = {"Grey-Cluster": self._view.cluster}
-        if not self._view.holds_role() and (lag := self._view.replication.lag_seconds()) is not None:
+        if not self._view.holds_role() and (lag := self._view.shown_lag()) is not None:
             headers["Grey-Lag-Seconds"] = f"{lag:.6f}"
         return headers
 

@@ -35,6 +35,8 @@ class NodeView:
         """Says why the engine cannot be asked, None while it can."""
         self.reads_from_memory: Callable[[], bool] = lambda: False
         """Whether eventual reads need no engine."""
+        self.shown_lag: Callable[[], float | None] = replication.lag_seconds
+        """How old what an eventual read shows on a replica is at most: memory may be behind the engine."""
 
     def holds_role(self) -> bool:
         """Whether this cluster is the primary by the newest record seen, confirmed in time or not."""

@@ -296,8 +296,8 @@ def advice(architecture: str) -> str:
     archive = f"etcd-v{VERSION}-linux-{architecture}.tar.gz"
     steps = [
         *(["as root: apt-get install etcd-server"] if architecture == own_architecture() else []),
-        f"get {archive} on another machine, copy it to the controller and name it with -e grey_etcd_archive=PATH",
-        "name where the project's releases are mirrored with -e grey_etcd_mirrors=URL, or a proxy with https_proxy",
+        f"get {archive} on another machine, copy it to the controller, name it: -e grey_etcd_archive=PATH",
+        "name a mirror of the project's releases: -e grey_etcd_mirrors=URL, or a proxy with https_proxy",
         "deploy from a bundle that holds it: -e grey_bundle=PATH",
         "when this is to write a bundle, leave etcd out: -e grey_bundle_etcd=false",
     ]

@@ -217,7 +217,9 @@ def test_batches_of_any_kind(node: ServingProcess) -> None:
 def test_who_asks_on_and_takes_nothing_is_not_written_for(node: ServingProcess) -> None:
     before = warm(node)
     value = b"x" * 60_000
-    put = b"PUT /v1/kv/many HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(value)
+    put = b"PUT /v1/kv/many HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(
+        value
+    )
     assert b" 200 OK" in send(node, put + value)
     asked = b"GET /v1/kv/many HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
     connections = [socket.create_connection(("127.0.0.1", node.port), timeout=1.0) for _ in range(4)]

@@ -53,7 +53,7 @@ class _Listening:
         self.site = site
         self.socket = socket_
         self.server = Server(site.handler, connections=_affordable(site.connections))
-        self.listener: asyncio.AbstractServer | None = None
+        self.listener: asyncio.Server | None = None
 
     async def listen(self) -> None:
         """Take connections with a newly made context; those that are open stay as they are."""
@@ -69,7 +69,7 @@ class _Listening:
         )
         before, self.listener = self.listener, listener
         if before is not None:
-            before.close()
+            await _close(before)
 
     async def stop(self, grace_seconds: float) -> None:
         """Answer what comes while the listener closes, let what runs end, then close all connections."""
@@ -80,7 +80,7 @@ class _Listening:
         # Who waits to be accepted is: closing the listener would reset them.
         await asyncio.sleep(_ACCEPT_SECONDS)
         if self.listener is not None:
-            self.listener.close()
+            await _close(self.listener)
         self.socket.close()
         while connections := server.open():
             passed = loop.time() - began
@@ -133,6 +133,15 @@ class Sites:
             await asyncio.gather(
                 *(each.stop(self._grace_seconds) for each in listening if each.site.outlives is outlives)
             )
+
+
+async def _close(listener: asyncio.Server) -> None:
+    """Close a listener without those that it has just accepted: asyncio would drop them on the floor."""
+    loop = asyncio.get_running_loop()
+    for listening in listener.sockets:
+        loop.remove_reader(listening)
+    await asyncio.sleep(0)
+    listener.close()
 
 
 def _affordable(connections: int) -> int:

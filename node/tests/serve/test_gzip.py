@@ -91,6 +91,7 @@ def test_no_more_than_the_limit_is_ever_unpacked() -> None:
         (b"", "the value: its gzip form breaks off"),
         (zlib.compress(b"hello"), "the value is not gzip as its Content-Encoding says"),
     ],
+    ids=["plain", "cut", "more", "two", "empty", "zlib"],
 )
 async def test_damaged_bodies(node: Serving, body: bytes, message: str) -> None:
     answer = await node.ask("PUT", "/v1/kv/a", data=body, headers=GZIP)

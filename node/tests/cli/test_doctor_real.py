@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -115,13 +114,13 @@ def all_the_ways_to_write(federation: RunningFederation) -> None:
 
 def ill(federation: RunningFederation) -> None:
     east, west = federation.nodes["aws-east"], federation.nodes["gcp-west"]
-    west.signal(signal.SIGSTOP)
+    west.freeze()
     found = sees(west, {("health", "greyd")})
     assert found["engine", "data file"][0] == "ok"
     found = doctor(east)
     assert found["network", "gcp-west"][0] == "warning"
     assert "no answer within 3 s" in found["network", "gcp-west"][1]
-    west.signal(signal.SIGCONT)
+    west.thaw()
 
     west.kill()
     found = doctor(west)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -105,11 +104,11 @@ async def test_each_node_is_killed_in_turn(client: AsyncClient, running: Running
 async def test_each_node_is_frozen_in_turn(client: AsyncClient, running: RunningFederation) -> None:
     async def freeze_each() -> AsyncIterator[None]:
         for node in running.clusters["aws-east"]:
-            node.signal(signal.SIGSTOP)
+            node.freeze()
             try:
                 yield
             finally:
-                node.signal(signal.SIGCONT)
+                node.thaw()
             await until_it_serves(running, node)
 
     check(await under_load(client, freeze_each()))

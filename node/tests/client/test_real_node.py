@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -226,11 +225,11 @@ async def test_kills_and_freezes_under_a_watch(client: AsyncClient, running: Run
         await tell(range(20, 40))
         assert watch.cluster == "edge-chicago"
         running.nodes["gcp-west"].start()
-        running.nodes["edge-chicago"].signal(signal.SIGSTOP)
+        running.nodes["edge-chicago"].freeze()
         try:
             await tell(range(40, 60))
         finally:
-            running.nodes["edge-chicago"].signal(signal.SIGCONT)
+            running.nodes["edge-chicago"].thaw()
         assert watch.cluster == "gcp-west"
         await tell(range(60, 80))
     assert [each.value for each in told] == [b"%d" % number for number in range(80)]

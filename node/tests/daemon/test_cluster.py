@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -124,12 +123,12 @@ async def test_the_leader_is_killed(federation: RunningFederation) -> None:
 async def test_the_leader_is_frozen_and_thawed(federation: RunningFederation) -> None:
     leader = await federation.leader(PRIMARY)
     async with load(federation, "leader-frozen") as writing:
-        leader.signal(signal.SIGSTOP)
+        leader.freeze()
         try:
             await another_leads(federation, leader)
             await writing.acknowledges(50)
         finally:
-            leader.signal(signal.SIGCONT)
+            leader.thaw()
 
         async def writes_again() -> bool:
             return (await federation.kv("PUT", leader, b"thawed", data=b"1")).status == 200
@@ -148,13 +147,13 @@ async def test_no_write_is_acknowledged_after_the_deadline(federation: RunningFe
         stopped = federation.etcd.members[:2]
         for member in stopped:
             member.freeze()
-        frozen.signal(signal.SIGSTOP)
+        frozen.freeze()
         try:
             await asyncio.sleep(DETECTION)
             over = boottime()
             writing.refused_by.clear()
             await asyncio.sleep(DETECTION / 2)
-            frozen.signal(signal.SIGCONT)
+            frozen.thaw()
 
             async def all_refuse() -> bool:
                 return writing.refused_by == {node.name for node in nodes}
@@ -227,13 +226,13 @@ async def test_a_host_freezes_with_leader_and_engine(federation: RunningFederati
     assert leader.engine is not None
     async with load(federation, "host-frozen") as writing:
         leader.engine.freeze()
-        leader.signal(signal.SIGSTOP)
+        leader.freeze()
         try:
             await another_leads(federation, leader)
             await writing.acknowledges(50)
         finally:
             leader.engine.thaw()
-            leader.signal(signal.SIGCONT)
+            leader.thaw()
 
 
 async def test_an_engine_without_a_majority(federation: RunningFederation) -> None:

@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +109,7 @@ async def test_frozen_for_twice_the_detection_time(federation: RunningFederation
     load = Load(federation, "frozen")
     running = asyncio.create_task(load.run())
     await load.acknowledges(100)
-    federation.primary.signal(signal.SIGSTOP)
+    federation.primary.freeze()
     # Without a majority there is no renewal after the thaw: an acknowledgement would be on the old deadline.
     stopped = federation.etcd.members[:2]
     for member in stopped:
@@ -120,7 +119,7 @@ async def test_frozen_for_twice_the_detection_time(federation: RunningFederation
         in_flight = set(load.sent) - set(load.acknowledged)
         load.refused.clear()
         thawed = boottime()
-        federation.primary.signal(signal.SIGCONT)
+        federation.primary.thaw()
 
         async def refuses() -> bool:
             return load.refused.count("fenced") >= 50

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,7 +81,7 @@ async def test_a_bounded_read_is_never_older_than_it_says(federation: RunningFed
 async def test_a_replica_that_hears_nothing_refuses_bounded_reads_on_every_node(
     federation: RunningFederation,
 ) -> None:
-    federation.primary.signal(signal.SIGSTOP)
+    federation.primary.freeze()
     try:
         for node in federation.clusters[REPLICA]:
 
@@ -94,7 +93,7 @@ async def test_a_replica_that_hears_nothing_refuses_bounded_reads_on_every_node(
             assert (await federation.kv("GET", node, b"one")).body == b"1"
             assert (await federation.health(node, "/replica?lag=2s")).status == 503
     finally:
-        federation.primary.signal(signal.SIGCONT)
+        federation.primary.thaw()
     await federation.ready(30)
 
 
@@ -110,7 +109,7 @@ async def test_another_node_follows_when_the_follower_is_lost(
     if fault == "killed":
         leader.kill()
     else:
-        leader.signal(signal.SIGSTOP)
+        leader.freeze()
     try:
         await writing.acknowledges(50)
         newest = max(writing.acknowledged)
@@ -121,7 +120,7 @@ async def test_another_node_follows_when_the_follower_is_lost(
         if fault == "killed":
             leader.start()
         else:
-            leader.signal(signal.SIGCONT)
+            leader.thaw()
     await writing.acknowledges(20)
     writing.stop()
     await running

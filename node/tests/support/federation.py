@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -29,7 +30,6 @@ from grey.link.resolver import NamesResolver
 from grey.link.tls import client_context
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from support.engine_cluster import EngineProcess
@@ -101,9 +101,13 @@ class GreyNode:
                 [GREYD, "run", "--config", str(self.config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    def signal(self, number: signal.Signals) -> None:
+    def freeze(self) -> None:
         assert self.process is not None
-        os.kill(self.process.pid, number)
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end; a stopped process ends too."""

@@ -109,8 +109,7 @@ class Node:
             _log.info("stopping")
             rooms.view.state = "stopping"
             # Another node takes over while this one answers what it has begun: the rooms run meanwhile.
-            await rooms.leading.resign()
-            await doors.close()
+            await asyncio.gather(rooms.leading.resign(), doors.close())
             for task in tasks:
                 task.cancel()
         _log.info("stopped")

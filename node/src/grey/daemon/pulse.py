@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from grey.store.interface import Store, StoreStatus
 
 INTERVAL_SECONDS = 0.25
+SILENCE_SECONDS = 3.0
+"""An engine that says nothing for so long is told to be away, before its own calls give up."""
 _WINDOW = 21
 _log = logging.getLogger(__name__)
 
@@ -79,13 +81,15 @@ class Pulse:
     async def measure(self) -> None:
         """Measure once; without the engine the figures stay as they were. Raises StoreDamaged."""
         try:
-            await self._measure()
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await self._measure()
         except StoreDamaged:
             raise
-        except StoreError as error:
+        except (StoreError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {SILENCE_SECONDS:g} s"
             if self._engine_problem is None:
-                _log.warning("the engine cannot be asked: %s", error)
-            self._engine_problem = f"the engine cannot be asked: {error}"
+                _log.warning("the engine cannot be asked: %s", reason)
+            self._engine_problem = f"the engine cannot be asked: {reason}"
         else:
             if self._engine_problem is not None:
                 _log.info("the engine answers again")

@@ -33,7 +33,7 @@ async def main(config: str) -> None:
         result = await client.get("analytics:daily", consistency=Consistency.EVENTUAL)
         print("eventual", result and result.value)
 
-        reads = [client.get("analytics:daily") for _ in range(3)]
+        reads = [client.get("analytics:daily") for _again in range(3)]
         print("at once:", len(await asyncio.gather(*reads)), "reads")
 
 

@@ -16,7 +16,7 @@ async def main(config: str) -> None:
     async with AsyncClient.from_config(config, timeout_seconds=60) as client:
         await client.batch([Put("account:alice", b"500"), Put("account:bob", b"0")])
         # Ten at a time: each finds its turn.
-        await asyncio.gather(*(transfer(client, "account:alice", "account:bob", 50) for _ in range(10)))
+        await asyncio.gather(*(transfer(client, "account:alice", "account:bob", 50) for _each in range(10)))
         alice, bob = await read(client, "account:alice"), await read(client, "account:bob")
         print(f"alice {int(alice.value)}, bob {int(bob.value)}")
 

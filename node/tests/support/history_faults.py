@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,10 +42,10 @@ class Greyd:
         self._node.start()
 
     def freeze(self) -> None:
-        self._node.signal(signal.SIGSTOP)
+        self._node.freeze()
 
     def thaw(self) -> None:
-        self._node.signal(signal.SIGCONT)
+        self._node.thaw()
 
 
 @dataclass(frozen=True)

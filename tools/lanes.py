@@ -27,7 +27,7 @@ ALIVE_SECONDS = 30.0
 GRACE_SECONDS = 20.0
 PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
 GROUPS = {
-    "all": ("node", "install", "demo", "sanity", "lint", "collection", "tools"),
+    "all": ("processes", "install", "node", "demo", "sanity", "lint", "collection", "tools"),
     "unit": ("node", "collection", "tools"),
 }
 
@@ -64,12 +64,13 @@ def lanes() -> dict[str, Lane]:
         # supports.
         Lane("install", [*PYTEST, "tests/install"]),
         Lane("sanity", [sys.executable, "tools/sanity.py"]),
-        # Most of its time is waiting for real processes: two workers, the tests of one file in order.
-        Lane("node", [*PYTEST, "-n", "2", "--dist", "loadfile"], ROOT / "node"),
+        # Most of their time is waiting: two workers, the tests of one file in order.
+        Lane("node", [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "not processes"], ROOT / "node"),
+        Lane("processes", [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "processes"], ROOT / "node"),
         Lane("lint", [sys.executable, "tools/lint.py"]),
         Lane("collection", [*PYTEST, "tests/unit"]),
         Lane("tools", [*PYTEST, "tests/tools"]),
-        # Part of the lane "node" too; alone, it says in its output which line of a checker caught each fault.
+        # Part of the lanes above too; alone, it says in its output which line of a checker caught each fault.
         Lane("mutants", [*PYTEST, "-m", "mutants", "-rsP", "--show-capture=stdout"], ROOT / "node"),
     ]
     return {lane.name: lane for lane in known}

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from click.testing import CliRunner, Result
 from support.federation import RunningFederation, Shared, running_federation
 
@@ -19,6 +20,8 @@ from grey.cli.main import cli
 
 if TYPE_CHECKING:
     from support.federation import GreyNode
+
+pytestmark = pytest.mark.processes
 
 Findings = dict[tuple[str, str], tuple[str, str]]
 

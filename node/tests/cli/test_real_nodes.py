@@ -30,6 +30,8 @@ from grey.config.federation import load
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 KEYS = [b"user:123", b".", b"..", b"a/../b", b"%2F", b"\x00", b"\xff\xfe", " ü?#&=+".encode()]
 
 

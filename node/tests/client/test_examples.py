@@ -18,6 +18,8 @@ from support.fake_api import FakeFederation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.processes
+
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 WITH_A_FAULT = {"unknown_outcome.py"}
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in WITH_A_FAULT)

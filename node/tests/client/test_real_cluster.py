@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from grey.client import Watch
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFederation]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.processes
+
 
 KEYS = [b"user:123", b".", b"..", b"a/../b", b"%2F", b"\x00", b"\xff\xfe", " ü?#&=+".encode()]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from grey.config.model import TlsFiles
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.processes]
 
 IDENTITY = f"aws-east.{DOMAIN}"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.engine_cluster import EngineProcess
     from support.federation import GreyNode, RunningFederation
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.processes]
 
 DETECTION = 6.0
 TIMING = Timing.of(DETECTION)

@@ -18,7 +18,7 @@ from support.load import Load, all_keys, boottime, holds
 if TYPE_CHECKING:
     from support.federation import GreyNode, RunningFederation
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.processes]
 
 DETECTION = 2.0
 

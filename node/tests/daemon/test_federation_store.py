@@ -9,10 +9,13 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
 from support.federation import GREYD, GreyNode, RunningFederation
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.processes
 
 
 def with_member(federation: RunningFederation, node: GreyNode, number: int) -> Path:

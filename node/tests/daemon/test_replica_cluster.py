@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from support.federation import GreyNode, RunningFederation
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.processes]
 
 DETECTION = 6.0
 PRIMARY, REPLICA = "aws-east", "gcp-west"

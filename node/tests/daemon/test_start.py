@@ -26,6 +26,8 @@ from grey.daemon import init as init_room
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def single(tmp_path: Path) -> RunningFederation:

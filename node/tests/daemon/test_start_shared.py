@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from support.engine_cluster import EngineProcess
 
+pytestmark = pytest.mark.processes
+
 CLUSTER = "aws-east"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from support.federation import RunningFederation
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.processes]
 
 CLIENTS = 24
 

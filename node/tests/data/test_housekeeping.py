@@ -112,6 +112,30 @@ async def test_many_request_ids_go_in_pages(
     assert await bench.held() == ["0003", "1699"]
 
 
+async def test_a_pass_over_many_ids_is_bounded_in_time(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(housekeeping, "_PAGE_ITEMS", 10)
+    await store.commit([], [Write(keyspace.request_key(f"{n:03}"), b"e") for n in range(100)])
+    await bench.housekeeping.expire_requests()
+    bench.time.now += 600
+    read = store.range
+
+    async def read_slowly(start: bytes, end: bytes | None, *, limit: int) -> object:
+        bench.time.now += 4
+        return await read(start, end, limit=limit)
+
+    monkeypatch.setattr(store, "range", read_slowly)
+    assert [await bench.housekeeping.expire_requests() for _ in range(4)] == [30, 30, 30, 10]
+    monkeypatch.undo()
+    assert await bench.held() == []
+    await bench.requests("000")
+    await bench.housekeeping.expire_requests()
+    bench.time.now += 600
+    assert await bench.housekeeping.expire_requests() == 1
+
+
 async def test_an_id_that_is_used_again_meanwhile_stays(
     bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

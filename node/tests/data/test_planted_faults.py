@@ -56,10 +56,10 @@ def position_not_compared(patch: pytest.MonkeyPatch) -> None:
 
 
 def fence_not_asked_after_the_commit(patch: pytest.MonkeyPatch) -> None:
-    async def commit(self: Writer, group: Any, envelopes: Any, epoch: int, head: Any) -> None:
+    async def commit(self: Writer, group: Any, records: Any, needless: Any, epoch: int, head: Any) -> None:
         fence, self._fence = self._fence, FakeFence(epoch)
         try:
-            await shipped(self, group, envelopes, epoch, head)
+            await shipped(self, group, records, needless, epoch, head)
         finally:
             self._fence = fence
 
@@ -69,11 +69,11 @@ def fence_not_asked_after_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 def acknowledged_before_durable(patch: pytest.MonkeyPatch) -> None:
     def plan(self: Writer, *arguments: Any) -> Any:
-        envelopes, answers = shipped(self, *arguments)
+        envelopes, needless, answers = shipped(self, *arguments)
         for request, result in answers:
             if isinstance(result, list) and not request.outcome.done():
                 request.outcome.set_result(result)
-        return envelopes, answers
+        return envelopes, needless, answers
 
     shipped = Writer._plan
     patch.setattr(Writer, "_plan", plan)

@@ -52,10 +52,23 @@ async def test_a_delete_of_nothing_writes_nothing(bench: Bench) -> None:
     await bench.writer.delete(b"a")
     asked = bench.fence.asked
     for key in (b"a", b"missing"):
-        assert await bench.writer.delete(key, "id") == Written(key, None, None, existed=False)
+        assert await bench.writer.delete(key) == Written(key, None, None, existed=False)
     assert len(bench.store.commits) == 2
     assert bench.fence.asked == asked + 4
     assert await bench.history.position() == Position(1, 2)
+
+
+async def test_a_delete_that_found_nothing_does_not_delete_later_under_its_id(bench: Bench) -> None:
+    """Its first attempt may come late: after a retry that found nothing, and after what was put since."""
+    assert await bench.writer.delete(b"a", "id") == Written(b"a", None, None, existed=False)
+    assert await bench.history.position() == Position(0, 0)
+    await bench.writer.put(b"a", b"1")
+    late = await bench.writer.delete(b"a", "id")
+    assert late == Written(b"a", None, None, existed=False, replayed=True)
+    assert await bench.reader.get(b"a") is not None
+    assert (await bench.writer.put(b"b", b"2")).position == Position(1, 2)
+    with pytest.raises(RequestIdReused):
+        await bench.writer.delete(b"b", "id")
 
 
 async def test_a_batch_is_one_transaction_of_consecutive_records(bench: Bench) -> None:

@@ -134,8 +134,13 @@ async def test_a_fault_planted_into_greyd_is_caught(
     program.write_text(f"#!{sys.executable}\n{plant.code}\nfrom grey.daemon.main import main\nmain()\n")
     program.chmod(0o755)
     monkeypatch.setattr(running, "GREYD", str(program))
-    async with primary_cluster(tmp_path, shared=plant.shared, replicas=()) as (_, world):
-        report = await run_schedule(world, [plant.fault], seed=1, before=400)
-    found = plant.sees(report.history)
+    # Whether a fault shows depends on who asks when: a busy machine may need another try.
+    for seed in range(1, 4):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        async with primary_cluster(folder, shared=plant.shared, replicas=()) as (_, world):
+            report = await run_schedule(world, [plant.fault], seed=seed, before=400)
+        if found := plant.sees(report.history):
+            break
     assert found, f"the fault passed every check: {report.text()}"
     print(f"{name}: caught by {plant.sees.__name__}: {found[0]}")  # noqa: T201 - `make mutants` shows it

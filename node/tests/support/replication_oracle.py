@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from grey.data import keyspace
 from grey.data.conditions import Absent, At
+from grey.data.requests import decode_entry
 from grey.record import Position
 from grey.record.envelope import Envelope, decode
 from grey.record.position import ORIGIN
@@ -152,7 +153,11 @@ class Oracle:
             if envelope.deleted:
                 self._tombstones.add(value)
         if records:
-            entries = {k: v for k, v in written.items() if k.startswith(keyspace.REQUEST) and v is not None}
+            entries = {
+                key: value
+                for key, value in written.items()
+                if key.startswith(keyspace.REQUEST) and value is not None and decode_entry(value).count
+            }
             self._requests[-1] = entries
             self._boundaries.add(self.head)
 
@@ -209,7 +214,9 @@ class Oracle:
         if self.consistent(cluster):
             self.states_checked += 1
             self._compare(cluster, "data", self._live(cluster), expected.data)
-            requests = store.items(keyspace.REQUEST, keyspace.REQUEST_END)
+            # The ids of deletes that found nothing stay where they were asked: no record tells of them.
+            entries = store.items(keyspace.REQUEST, keyspace.REQUEST_END).items()
+            requests = {key: entry for key, entry in entries if decode_entry(entry).count}
             self._compare(cluster, "request ids", requests, expected.requests)
 
     def _live(self, cluster: str) -> dict[bytes, bytes]:

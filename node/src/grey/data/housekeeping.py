@@ -68,6 +68,7 @@ class Housekeeping:
         self._leads = leads
         self._ttl = request_ttl_seconds
         self._monotonic = monotonic
+        self._goes_on_at = keyspace.REQUEST
         # How old a revision is, and what it wrote, follows from when this process first saw it by its own
         # monotonic clock: a wall clock that jumps must neither forget too early nor keep for ever.
         self._marks: deque[tuple[float, int]] = deque()
@@ -86,19 +87,25 @@ class Housekeeping:
             await asyncio.sleep(_PASS_SECONDS)
 
     async def expire_requests(self) -> int:
-        """Remove the request ids that have been here for the time to live; return how many."""
+        """Remove the request ids that have been here for the time to live; return how many.
+
+        One call takes about as long as a pass at most, so that millions of ids hold no compaction up; the next
+        one goes on where it ended.
+        """
         self._mark((await self._store.status()).revision)
         newest_expired = self._older_than(self._ttl)
         if newest_expired is None:
             return 0
         removed = 0
-        start = keyspace.REQUEST
+        start = self._goes_on_at
+        until = self._monotonic() + _PASS_SECONDS
         while True:
             page = await self._store.range(start, keyspace.REQUEST_END, limit=_PAGE_ITEMS)
             removed += await self._remove([item for item in page.items if item.revision <= newest_expired])
-            if not page.more:
+            start = page.items[-1].key + b"\x00" if page.more else keyspace.REQUEST
+            if not page.more or self._monotonic() >= until:
+                self._goes_on_at = start
                 return removed
-            start = page.items[-1].key + b"\x00"
             await asyncio.sleep(_PAUSE_SECONDS)
 
     def _mark(self, revision: int) -> None:

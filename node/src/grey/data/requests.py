@@ -15,7 +15,7 @@ import msgspec
 from grey.data import keyspace
 from grey.data.conditions import AnyCondition, describe
 from grey.record.clock import Stamp
-from grey.record.position import Position
+from grey.record.position import ORIGIN, Position
 from grey.store.interface import StoreDamaged, Write
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _DIGEST_BYTES = 16
 class RequestEntry(msgspec.Struct, frozen=True, array_like=True):
     """What a request id stands for: its records have the positions ``first`` and the ``count - 1`` after it.
 
+    A ``count`` of 0 is a delete that found nothing: no record tells of it, only this cluster knows its id.
     ``stamp`` is that of all its records; ``wall_seconds`` is when it was carried out, since the Unix epoch.
     """
 
@@ -98,6 +99,12 @@ def digest(operations: Sequence[Operation], *, batch: bool) -> bytes:
         if operation.condition is not None:
             parts.append(b"if %s;" % describe(operation.condition).encode("ascii"))
     return hashlib.blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).digest()
+
+
+def needless_write(request_id: str, asked: bytes, stamp: Stamp) -> Write:
+    """Return the write that keeps the id of a delete that found nothing; ``asked`` is its digest."""
+    entry = RequestEntry(ORIGIN, 0, stamp, asked, stamp.microseconds // 1_000_000)
+    return Write(keyspace.request_key(request_id), encode_entry(entry))
 
 
 def entry_writes(envelopes: Iterable[Envelope]) -> list[Write]:

@@ -31,7 +31,7 @@ from grey.data.history import (
     parse_epoch,
     parse_position,
 )
-from grey.data.requests import Operation, Written, decode_entry, entry_writes
+from grey.data.requests import Operation, Written, decode_entry, entry_writes, needless_write
 from grey.data.stored import decode_item, decode_value
 from grey.data.turns import Turns
 from grey.data.waiting import MAX_OPERATIONS, Request, WaitingQueue
@@ -226,9 +226,9 @@ class Writer:
             await self._turns.contend(self._overtaken)
         epoch = self._fence.epoch()
         head, found = await self._look(group, epoch)
-        envelopes, answers = self._plan(group, epoch, head, found)
-        if envelopes:
-            await self._commit(group, envelopes, epoch, head)
+        envelopes, needless, answers = self._plan(group, epoch, head, found)
+        if envelopes or needless:
+            await self._commit(group, envelopes, needless, epoch, head)
         elif self._fence.epoch() != epoch:
             raise DeadlinePassed
         self._overtaken = 0
@@ -273,13 +273,24 @@ class Writer:
 
     def _plan(
         self, group: list[Request], epoch: int, head: _Head, found: dict[bytes, Item]
-    ) -> tuple[list[Envelope], list[_Answer]]:
-        """Decide what to write and what to answer."""
+    ) -> tuple[list[Envelope], list[Write], list[_Answer]]:
+        """Decide what to write and what to answer.
+
+        The second part keeps the ids of deletes that found nothing to delete: a late first attempt must not
+        delete what was put after its retry was answered.
+        """
         envelopes: list[Envelope] = []
+        needless: list[Write] = []
         answers: list[_Answer] = []
         now = self._now()
         for request in group:
-            earlier = _earlier_answer(request, found) or _unmet(request, found, now)
+            earlier: list[Written] | RequestIdReused | ConditionFailed | None = _earlier_answer(
+                request, found
+            )
+            if earlier is None:
+                earlier = _unmet(request, found, now)
+                if isinstance(earlier, list) and request.request_id is not None:
+                    needless.append(needless_write(request.request_id, request.digest, self._clock.now()))
             if earlier is not None:
                 answers.append(_Answer(request, earlier))
                 continue
@@ -289,7 +300,7 @@ class Writer:
             answers.append(
                 _Answer(request, [Written(record.key, record.position, record.stamp) for record in records])
             )
-        return envelopes, answers
+        return envelopes, needless, answers
 
     def _records(self, request: Request, first: Position, now: int) -> list[Envelope]:
         """Return the records of a request: one stamp, consecutive positions; ``now`` in microseconds."""
@@ -310,18 +321,22 @@ class Writer:
             for index, operation in enumerate(request.operations)
         ]
 
-    async def _commit(self, group: list[Request], envelopes: list[Envelope], epoch: int, head: _Head) -> None:
+    async def _commit(
+        self, group: list[Request], envelopes: list[Envelope], needless: list[Write], epoch: int, head: _Head
+    ) -> None:
         """Make the records durable, and check that they may be acknowledged.
 
         Raises CompareFailed and DiskFull (nothing was written), OutcomeUnknown; before anything else is
         raised, the group has been told that its outcome is unknown.
         """
-        last = envelopes[-1].position
+        last = envelopes[-1].position if envelopes else head.position
         writes = [Write(keyspace.data_key(envelope.key), encode(envelope)) for envelope in envelopes]
         stored = len(writes)
         writes += entry_writes(envelopes)
+        writes += needless
         writes += index_writes(envelopes)
-        writes.append(Write(keyspace.POSITION, format_position(last)))
+        if envelopes:
+            writes.append(Write(keyspace.POSITION, format_position(last)))
         last_turn = self._turns.release()
         writes += last_turn
         compares = [
@@ -351,7 +366,7 @@ class Writer:
             self._mirror.wrote(revision, [(e.key, None if e.deleted else w.value) for e, w in records])
         if held != epoch:
             raise OutcomeUnknown(f"epoch {epoch} ended while it was stored, now it is {held}")
-        self._head = _Head(last, format_position(last))
+        self._head = _Head(last, format_position(last) if envelopes else head.stored)
 
 
 def _unmet(request: Request, found: dict[bytes, Item], now: int) -> list[Written] | ConditionFailed | None:
@@ -378,6 +393,8 @@ def _earlier_answer(request: Request, found: dict[bytes, Item]) -> list[Written]
     entry = decode_entry(found[request.entry_key].value)
     if entry.digest != request.digest:
         return RequestIdReused(request.request_id)
+    if entry.count == 0:
+        return [Written(request.operations[0].key, None, None, existed=False, replayed=True)]
     return [
         Written(operation.key, entry.position(index), entry.stamp, replayed=True)
         for index, operation in enumerate(request.operations)

@@ -89,7 +89,7 @@ class Housekeeping:
     async def expire_requests(self) -> int:
         """Remove the request ids that have been here for the time to live; return how many.
 
-        One call takes about as long as a pass at most, so that millions of ids hold no compaction up; the next
+        One call takes ten seconds or so at most, so that millions of ids hold no compaction up; the next
         one goes on where it ended.
         """
         self._mark((await self._store.status()).revision)

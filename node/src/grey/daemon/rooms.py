@@ -8,6 +8,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from grey.daemon.data_engine import HasSpace, give_back_space
 from grey.daemon.identity_file import StateRefused
 from grey.daemon.leading import ClusterReplication, ShownAge, while_leading
 from grey.daemon.peers import Peers
@@ -67,6 +68,7 @@ class Rooms:
     ) -> None:
         self._config = config
         self._federation = federation
+        self._store = store
         self._identity = identity
         cluster, node = config.cluster, config.name
         timing = Timing.of(federation.failover.detection_time_seconds)
@@ -171,7 +173,11 @@ class Rooms:
 
     def work(self) -> dict[str, Work]:
         """Return what runs on every node; a part of it begins and ends with leading the cluster."""
-        return {
+        store = self._store
+        space: dict[str, Work] = (
+            {"space": lambda: give_back_space(store)} if isinstance(store, HasSpace) else {}
+        )
+        return space | {
             "writer": self.writer.run,
             "mirror": self._mirror.run,
             "leadership": self.leading.run,

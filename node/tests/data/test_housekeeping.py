@@ -276,6 +276,15 @@ async def test_an_engine_that_fills_up_gives_up_history_step_by_step(store: Stor
     assert await bench.housekeeping.compact() == 130
 
 
+async def test_an_engine_full_of_few_large_records_is_compacted_too(store: Store) -> None:
+    nearly = Nearly(store)
+    bench = Bench(nearly, keep_revisions=100_000, keep_at_most=1_000_000, keep_seconds=60)  # type: ignore[arg-type]
+    await bench.records(30)
+    nearly.used = 95
+    assert await bench.housekeeping.compact() == 30
+    assert await bench.housekeeping.compact() is None
+
+
 async def test_only_the_leader_tidies(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 

@@ -150,8 +150,10 @@ class Housekeeping:
         if position is not None and not by_replicas:
             target = min(target, await self._held_back_at(position, status.compacted))
         target = max(target, status.revision - self._keep_at_most)
-        # Small steps cost as much as large ones, so a twentieth of what is kept is allowed to gather.
-        if target < status.compacted + max(1, self._keep_revisions // 20):
+        # Small steps cost as much as large ones, so a twentieth of what is kept is allowed to gather; but few
+        # revisions may fill an engine too.
+        step = 1 if by_count else max(1, self._keep_revisions // 20)
+        if target < status.compacted + step:
             return None
         await self._store.compact(target)
         return target

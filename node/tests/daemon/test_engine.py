@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from support.engine_cluster import EngineProcess
 
+pytestmark = pytest.mark.processes
+
 FEDERATION = {
     "federation": {
         "name": "test",

@@ -249,5 +249,5 @@ class EtcdModel(EngineModel):
 TestEngineModel = EngineModel.TestCase
 TestEngineModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, database=None)
 
-TestEtcdModel = EtcdModel.TestCase
+TestEtcdModel = pytest.mark.processes(EtcdModel.TestCase)
 TestEtcdModel.settings = settings(max_examples=4, stateful_step_count=30, deadline=None, database=None)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from grey.store.etcd import EtcdStore
 
+pytestmark = pytest.mark.processes
+
 QUICK_SECONDS = 2.0
 MEBIBYTE = 1024 * 1024
 GRACE_SECONDS = 4.0
@@ -175,6 +177,7 @@ async def test_without_a_majority_only_the_past_is_read() -> None:
             assert (await store.range(b"", None, limit=5, serializable=True)).items == [first]
             status = await store.status()
             assert (status.revision, status.majority, status.leader, status.members) == (1, False, False, 3)
+            assert status.reachable == 1
             async with opened(survivor) as second:
                 assert await second.get(b"a", serializable=True) == first
             others[0].start()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from grey.link.etcd import NEEDS_LEADER, Member, rpc
+from grey.link.etcd_peers import Peers
 from grey.link.tls import TlsFiles
 from grey.store import etcd_wire
 from grey.store.interface import CommitUncertain, EngineUnreachable, StoreDamaged, StoreError
@@ -51,6 +52,7 @@ class Calls:
         self.timeout_seconds = timeout_seconds
         self.newest = 0
         self._member = Member(access.endpoint, access.tls)
+        self._peers = Peers(access.endpoint, access.tls)
         self._running = 0
         self._ended = asyncio.Event()
         self._closed = False
@@ -101,6 +103,14 @@ class Calls:
             lambda stubs, seconds: stubs.cluster.MemberList(rpc.MemberListRequest(), timeout=seconds)
         )
         return len(answer.members)
+
+    async def connected_peers(self) -> int:
+        """Return with how many others the member is connected; it tells that among its metrics only.
+
+        Raises MemberFault.
+        """
+        with self._counted():
+            return await self._peers.connected(self.timeout_seconds)
 
     async def defragment(self, seconds: float) -> None:
         """Let the member give back what compaction freed; it answers nothing else meanwhile."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ _SPACE = "NOSPACE"
 DEFRAGMENT_SECONDS = 120.0
 """A member answers nothing while it defragments; some 100 MiB take a second."""
 
+_PEERS_SECONDS = 5.0
 # Parts: of the quota, of the size on disk, of the quota.
 _FULL = 0.8
 _WORTH_IT = 0.5
@@ -36,6 +38,8 @@ class Upkeep:
     def __init__(self, calls: Calls, quota_bytes: int | None) -> None:
         self._calls = calls
         self._quota_bytes = quota_bytes
+        self._connected = 0
+        self._peers_until = 0.0
         self._compacted = 0
         self._looked_at = 0
         self._defragmented = 0
@@ -53,7 +57,20 @@ class Upkeep:
             leader=found.leader == found.header.member_id,
             majority=bool(found.leader),
             members=await self._calls.members(),
+            reachable=1 + await self._peers(),
         )
+
+    async def _peers(self) -> int:
+        """Return with how many others the member is connected, as it was a few seconds ago at most."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._peers_until:
+            try:
+                self._connected = await self._calls.connected_peers()
+            except MemberFault as fault:
+                _log.debug("the engine does not say who it is connected with: %s", fault)
+                self._connected = 0
+            self._peers_until = asyncio.get_running_loop().time() + _PEERS_SECONDS
+        return self._connected
 
     async def is_kept(self, revision: int) -> bool:
         """Say whether a revision that exists can still be asked for. Raises MemberFault."""

@@ -6,14 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from support.memory_store import MemoryStore
+from support.virtual_time import run_virtual
 
 from grey.data import keyspace
 from grey.data.errors import Diverged, HigherEpoch
-from grey.data.history import History
+from grey.data.history import PATIENCE_SECONDS, History, first_transaction
 from grey.record import Envelope, Position, Stamp
 from grey.record.envelope import encode
 from grey.record.position import ORIGIN
-from grey.store.interface import Compacted, StoreDamaged, Write
+from grey.store.interface import Compacted, EngineUnreachable, StoreDamaged, Write
 
 if TYPE_CHECKING:
     from grey.store.interface import Store
@@ -162,3 +164,15 @@ async def test_what_came_with_a_full_copy_has_no_history(store: Store) -> None:
             await history.revision_of(asked)
     with pytest.raises(Diverged):
         await history.revision_of(Position(1, 500))
+
+
+def test_an_engine_that_freezes_holds_nobody_for_ever() -> None:
+    """It said that there is a transaction, and then says nothing any more."""
+
+    async def check() -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(EngineUnreachable, match="after revision 7"):
+            await first_transaction(MemoryStore(), after=7)
+        assert asyncio.get_running_loop().time() - began == PATIENCE_SECONDS
+
+    run_virtual(check())

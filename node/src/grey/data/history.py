@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -14,13 +15,17 @@ from grey.data.errors import Diverged, HigherEpoch, NotYetHere
 from grey.data.stored import decode_value
 from grey.record import Position, Stamp
 from grey.record.position import ORIGIN
-from grey.store.interface import Compacted, Compare, CompareFailed, StoreDamaged, Write
+from grey.store.interface import Compacted, Compare, CompareFailed, EngineUnreachable, StoreDamaged, Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from grey.record import Envelope
     from grey.store.interface import Change, Item, Store
+
+
+PATIENCE_SECONDS = 5.0
+"""How long the engine may take to tell a transaction that it has."""
 
 
 class Provenance(msgspec.Struct, frozen=True, array_like=True):
@@ -160,10 +165,18 @@ class History:
 
 
 async def first_transaction(store: Store, *, after: int) -> list[Change]:
-    """Return the changes of the first transaction after a revision, which must exist; raises Compacted."""
+    """Return the changes of the first transaction after a revision, which must exist.
+
+    Raises Compacted; EngineUnreachable when the engine has frozen meanwhile: a watch alone would wait for it.
+    """
     watch = cast("AsyncGenerator[list[Change], None]", store.watch(b"", None, after=after))
-    async with aclosing(watch):
-        return await anext(watch)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS), aclosing(watch):
+            return await anext(watch)
+    except TimeoutError:
+        raise EngineUnreachable(
+            f"the engine did not tell the changes after revision {after} within {PATIENCE_SECONDS:g} s"
+        ) from None
 
 
 def _upto(changes: list[Change], sequence: int) -> list[Envelope]:

@@ -16,7 +16,7 @@ from support.serving import serving
 from grey.config.model import ApiLimits
 from grey.data.errors import Copied
 from grey.data.feed import Batch
-from grey.record import Position
+from grey.record import Envelope, Position, Stamp
 from grey.serve import watch
 from grey.store.interface import Compacted, StoreDamaged
 
@@ -248,3 +248,46 @@ async def test_a_client_that_takes_nothing_at_all_is_cut_off(
                 assert (await node.ask("PUT", "/v1/kv/a", data=b"x" * 500_000)).status == 200
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(1_000_000_000)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_batch_leaves_nothing_behind(
+    node: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What its watch had asked the feed for meanwhile would wait, and hold the store's watch, for ever."""
+    large = [Envelope(b"k", bytes(500_000), Position(1, n), Stamp(1, 0), "a") for n in range(1, 60)]
+    node.api.watches._feed = ScriptedFeed(Batch(large, Position(1, 60)), asyncio.Event())  # type: ignore[assignment]
+    before = asyncio.all_tasks()
+    async with node.connection(limit=1024) as (reader, writer):
+        writer.write(b"GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"event: put")
+        (running,) = node.api.watches._running
+        async with asyncio.timeout(20):
+            while not running._request.protocol.writing_paused:  # noqa: ASYNC110 - the kernel sets no event
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while len(node.api.watches) or asyncio.all_tasks() - before:  # noqa: ASYNC110 - nor do ended tasks
+            await asyncio.sleep(0.01)
+    assert "incident" not in caplog.text
+
+
+async def test_a_watch_may_be_ended_by_two_sides_at_once(node: Serving) -> None:
+    """The node stops just when a client is given up or lost: the second word must not break the stop."""
+
+    class Stuck:
+        async def write(self, _: bytes) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    ended = watch._Watch(None, Stuck(), watch.Wanted(b"", None, True), 5, 10)  # type: ignore[arg-type]
+    sending = asyncio.create_task(ended._send(b"x"))
+    await asyncio.sleep(0)
+    assert ended._sending is not None
+    ended.end(None)
+    again: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def end_again() -> None:
+        ended.end(None)
+        again.set_result(ended._sending is not None and ended._sending.expired())
+
+    asyncio.get_running_loop().call_soon(end_again)
+    assert await asyncio.wait_for(again, 20)
+    await sending

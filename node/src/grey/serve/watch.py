@@ -122,67 +122,67 @@ class _Watch:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[documents.Ended | None] = self._loop.create_future()
         self._sending: asyncio.Timeout | None = None
+        self._news: asyncio.Future[Batch] = self._loop.create_future()
+        """What the source is asked for at the moment: it cannot be closed meanwhile."""
         self._position = wanted.after
 
     def end(self, why: documents.Ended | None) -> None:
         """End soon with a last event; with none (None) when the client is gone."""
         if not self._over.done():
             self._over.set_result(why)
-        if self._sending is not None:
+        if self._sending is not None and not self._sending.expired():
             self._sending.reschedule(self._loop.time())
 
     async def run(self, source: AsyncGenerator[Batch, None]) -> None:
         """Send what the source gives until one side has enough; raises what forbids to begin."""
         when_lost(self._request, lambda: self.end(None))
-        news: asyncio.Future[Batch] = asyncio.ensure_future(anext(source))
+        self._news = asyncio.ensure_future(anext(source))
         try:
-            await self._wait(news, PROMPT_SECONDS)
-            if news.done() and news.exception() is not None:
-                news.result()
+            await self._wait(PROMPT_SECONDS)
+            if self._news.done() and self._news.exception() is not None:
+                self._news.result()
             with suppress(ConnectionError):
                 await self._response.prepare(self._request)
                 last: documents.Ended | None
                 try:
                     while not self._over.done():
-                        news = await self._step(source, news)
+                        await self._step(source)
                     last = self._over.result()
                 except Exception as error:  # noqa: BLE001 - the status is out: only the last event can tell
                     last = _last_event(error)
                 if last is not None:
                     await self._say(last)
         finally:
-            news.cancel()
-            await asyncio.gather(news, return_exceptions=True)
+            self._news.cancel()
+            await asyncio.gather(self._news, return_exceptions=True)
 
-    async def _step(
-        self, source: AsyncGenerator[Batch, None], news: asyncio.Future[Batch]
-    ) -> asyncio.Future[Batch]:
-        """Wait for news and send them, or say after a while that there are none; return the next news."""
+    async def _step(self, source: AsyncGenerator[Batch, None]) -> None:
+        """Wait for news and send them, or say after a while that there are none."""
         # The first thing that a client hears that begins "now" is where that is.
         wait = None if self._position is None else self._heartbeat
         due = None if wait is None else self._loop.time() + wait
         while True:
             left = None if due is None else max(0.0, due - self._loop.time())
-            await self._wait(news, left)
+            await self._wait(left)
             if self._over.done():
-                return news
-            if news.done():
-                batch = news.result()
-                news = asyncio.ensure_future(anext(source))
+                return
+            if self._news.done():
+                batch = self._news.result()
+                self._news = asyncio.ensure_future(anext(source))
                 self._position = batch.position
                 if batch.envelopes:
                     for block in self._blocks(batch):
                         if not self._over.done():
                             await self._send(block)
-                    return news
+                    return
             if due is None or self._loop.time() >= due:
                 data = msgspec.json.encode({"position": str(self._position)})
                 await self._send(_event("progress", data, self._position))
-                return news
+                return
 
-    async def _wait(self, news: asyncio.Future[Batch], seconds: float | None) -> None:
+    async def _wait(self, seconds: float | None) -> None:
         """Wait for news or for the end, but not longer than a time (None: for ever)."""
-        either: set[asyncio.Future[Any]] = {news, self._over}
+        either: set[asyncio.Future[Any]] = {self._news, self._over}
         await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     def _blocks(self, batch: Batch) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -233,3 +234,26 @@ async def test_more_connections_than_may_be(tmp_path: Path) -> None:
             except ConnectionError:
                 ended += 1
         assert ended == 3
+
+
+async def test_a_write_that_was_carried_out_is_never_refused_for_its_long_answer(node: Serving) -> None:
+    node.door._budget = Budget(0)
+    keys = [f"{number:02}" + "%00" * 340 for number in range(100)]
+    operations = [{"op": "put", "key": key, "value_base64": ""} for key in keys]
+    body = io.BytesIO(json.dumps({"operations": operations}).encode())
+    done = await node.ask("POST", "/v1/batch", data=body)
+    assert len(done.body) > limits.LARGE_BYTES
+    assert (done.status, len(done.json["results"])) == (200, 100)
+    assert (await node.ask("GET", "/v1/kv?values=false")).error["code"] == "overloaded"
+
+
+async def test_a_client_that_leaves_before_its_long_answer_is_no_fault_of_the_node(
+    node: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    await node.ask("PUT", "/v1/kv/a", data=io.BytesIO(b"x" * 1_000_000))
+    async with node.connection(limit=1024) as (reader, writer):
+        writer.write(b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        await reader.readexactly(10)
+        await until(lambda: any(each.writing_paused for each in node.server.open()))
+    await until(lambda: not any(each.busy for each in node.server.open()))
+    assert "incident" not in caplog.text

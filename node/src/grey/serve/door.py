@@ -117,12 +117,16 @@ class Door:
 
     async def _send_long(self, request: web.BaseRequest, answer: Answer) -> None:
         """Pack an answer if that is wanted; send a large one here, where it counts as being served."""
-        size = len(answer.body)
-        with self._budget.held(size if size >= LARGE_BYTES else 0):
+        large = len(answer.body) >= LARGE_BYTES
+        # What a write did is told in any case: a refusal would say that nothing was carried out.
+        with self._budget.held(len(answer.body) if large and request.method == "GET" else 0):
             if self._gzip:
                 await self._pack(request, answer)
-            if size >= LARGE_BYTES:
-                await answer.prepare(request)
+            if large:
+                try:
+                    await answer.prepare(request)
+                except ConnectionError as error:
+                    raise ClientGone from error
 
     @staticmethod
     async def _pack(request: web.BaseRequest, answer: Answer) -> None:

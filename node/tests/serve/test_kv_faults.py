@@ -15,7 +15,11 @@ from grey.serve.metrics import Figures
 from grey.store.interface import DiskFull, StoreDamaged, StoreStatus
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from support.serving import Serving
+
+    from grey.store.interface import Page
 
 
 async def test_a_replica_names_the_primary(node: Serving) -> None:
@@ -196,3 +200,23 @@ def _figures() -> Figures:
         federation_store_up=True,
         certificate_expiry_seconds=1.0,
     )
+
+
+async def test_a_listing_whose_state_is_compacted_while_it_is_read(
+    node: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that is nearly full is compacted up to its newest revision."""
+    await node.ask("PUT", "/v1/kv/a", data=b"1")
+    shipped = node.store.range
+
+    async def overtaken(*args: Any, **options: Any) -> Page:
+        page = await shipped(*args, **options)
+        await node.writer.put(b"b", b"1")
+        await node.store.compact((await node.store.status()).revision)
+        return page
+
+    monkeypatch.setattr(node.store, "range", overtaken)
+    refused = await node.ask("GET", "/v1/kv")
+    assert (refused.status, refused.error["code"], refused.error["hint"]) == (503, "unavailable", "try again")
+    monkeypatch.undo()
+    assert (await node.ask("GET", "/v1/kv")).status == 200

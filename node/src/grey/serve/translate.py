@@ -24,6 +24,7 @@ from grey.serve.errors import ApiError, Primary
 from grey.serve.http import key_text
 from grey.store.interface import (
     CommitUncertain,
+    Compacted,
     DiskFull,
     EngineUnreachable,
     QuotaExceeded,
@@ -44,6 +45,10 @@ def _damaged(message: str) -> ApiError:
     return errors.unavailable(message, "read from another cluster; see the log of this node")
 
 
+def _compacted(message: str) -> ApiError:
+    return errors.unavailable(f"compacted while it was read: {message}", "try again")
+
+
 def _federation_store(message: str) -> ApiError:
     return errors.unavailable(message, "see grey-ctl federation status at another cluster")
 
@@ -59,6 +64,7 @@ _BY_MESSAGE: tuple[tuple[type[Exception], Callable[[str], ApiError]], ...] = (
     (WriterStopped, errors.unavailable),
     (EngineUnreachable, errors.unavailable),
     (Copied, errors.unavailable),
+    (Compacted, _compacted),
     (Diverged, errors.diverged),
     (StoreDamaged, _damaged),
     (FederationStoreError, _federation_store),

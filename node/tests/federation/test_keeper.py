@@ -429,3 +429,16 @@ async def test_a_renewal_says_where_the_data_stands_and_older_data_is_refused_af
     assert restarted.refused()
     assert not restarted.is_primary()
     assert "wrote records up to 1.42" in str(restarted.problem())
+
+
+@pytest.mark.parametrize("claimed", [5, None])
+async def test_a_store_older_than_data_that_lost_its_end_is_refused_in_bounded_time(
+    claimed: int | None,
+) -> None:
+    """Both were restored, from backups of different days: neither a further look nor a crash helps."""
+    world = World(history=History(claimed, Position(4, 90) if claimed else Position(5, 90)))
+    world.write(RoleRecord("aws-east", 4, 7, "aws-east-1", Position(4, 100)))
+    await world.keeper.step()
+    assert world.keeper.refused()
+    assert "the store is older than the data" in str(world.keeper.problem())
+    assert world.store.calls.count("get") == 1

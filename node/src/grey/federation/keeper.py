@@ -209,8 +209,8 @@ class RoleKeeper:
         self, record: RoleRecord, followed: Position, epoch: int | None, position: Position
     ) -> bool:
         """Whether the record speaks of this cluster's data as newer than it was read to be."""
-        if record.cluster != self._cluster:
-            return False
+        if record.cluster != self._cluster or max(epoch or 0, position.epoch) > record.epoch:
+            return False  # the second: the record was read later, so no further look makes it newer
         return (epoch or 0) < record.epoch or position < max(record.position, followed)
 
     async def _elsewhere(self) -> str | None:

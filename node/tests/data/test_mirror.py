@@ -12,6 +12,7 @@ from support.memory_store import MemoryStore
 from support.writer_bench import Bench, outcomes
 
 from grey.data import keyspace, mirror
+from grey.data.errors import OutcomeUnknown
 from grey.data.mirror import Mirror
 from grey.record import Position
 from grey.store.interface import Change, StoreDamaged, StoreError, Write
@@ -154,6 +155,56 @@ async def test_writes_while_it_loads_are_not_lost(bench: Bench, monkeypatch: pyt
             assert value(bench.mirror, b"%02d" % n) == wanted
         await until(lambda: bench.mirror.position == Position(1, 50))
     assert len(bench.mirror) == 35
+
+
+async def test_a_write_that_is_acknowledged_by_its_retry_is_read_on_the_same_node(bench: Bench) -> None:
+    """Its first attempt was carried out without an answer, or by another node: memory was not told."""
+    slow = Slow(bench.store.real)
+    memory = bench.reader._mirror = bench.writer._mirror = Mirror(slow)
+    await bench.writer.put(b"a", b"0")
+    await bench.writer.put(b"gone", b"0")
+    async with running(memory):
+        await until(lambda: memory.complete)
+        bench.store.faults.append("silent")
+        with pytest.raises(OutcomeUnknown):
+            await bench.writer.put(b"a", b"1", "id-1")
+        assert (await bench.writer.put(b"a", b"1", "id-1")).replayed
+        found = await bench.reader.get(b"a", serializable=True)
+        assert found is not None
+        assert found.value == b"1"
+        slow.open.set()
+        await until(lambda: memory.complete)
+        assert value(memory, b"a") == b"1"
+        slow.open.clear()
+        other = Bench(bench.store.real)
+        other.start()
+        await other.writer.delete(b"gone")
+        await other.stop()
+        assert not (await bench.writer.delete(b"gone")).existed
+        assert await bench.reader.get(b"gone", serializable=True) is None
+
+
+async def test_what_the_engine_showed_while_memory_was_loaded_does_not_become_older(bench: Bench) -> None:
+    slow = Slow(bench.store.real)
+    memory = bench.reader._mirror = Mirror(slow)
+    shipped = slow.range
+
+    async def overtaken(*args: Any, **options: Any) -> Any:
+        page = await shipped(*args, **options)
+        await bench.writer.put(b"a", b"new")
+        return page
+
+    slow.range = overtaken  # type: ignore[method-assign]
+    await bench.writer.put(b"a", b"old")
+    async with running(memory):
+        await until(lambda: memory._loaded)
+        assert (memory.complete, value(memory, b"a")) == (False, b"old")
+        found = await bench.reader.get(b"a", serializable=True)
+        assert found is not None
+        assert found.value == b"new"
+        slow.open.set()
+        await until(lambda: memory.complete)
+        assert value(memory, b"a") == b"new"
 
 
 async def test_a_store_that_does_not_fit_is_left_to_the_engine(

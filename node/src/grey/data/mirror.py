@@ -53,13 +53,23 @@ class Mirror:
         self._values: dict[bytes, bytes] = {}
         self._own: dict[bytes, tuple[int, bytes | None]] = {}
         self._following = False
-        self.complete = False
+        self._loaded = False
+        self._expected = 0
         self.bytes = 0
         self.revision = 0
         self.position: Position = ORIGIN
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all keys are here, none older than what was promised (``expect``)."""
+        return self._loaded and self.revision >= self._expected
+
+    def expect(self, revision: int) -> None:
+        """Hold back what is older than a revision that wrote ``keyspace.POSITION``."""
+        self._expected = max(self._expected, revision)
 
     def find(self, key: bytes) -> Envelope | None:
         """Return the newest version of a user's key, None when there is none; only while ``complete``.
@@ -83,7 +93,7 @@ class Mirror:
         """Load and follow the store until cancelled. Raises StoreDamaged; other errors are tried again."""
         while True:
             try:
-                if not self._following or not self.complete:
+                if not self._following or not self._loaded:
                     await self._load()
                 if self._following:
                     await self._follow()
@@ -119,10 +129,13 @@ class Mirror:
             if not page.more:
                 break
             start = page.items[-1].key + b"\x00"
+        # Until now the engine answered: what it showed meanwhile must not become older again.
+        newest = await self._store.get(keyspace.POSITION)
+        self.expect(0 if newest is None else newest.revision)
         self._values, self.bytes = values, size
         self.revision, self.position = revision, position
         self._forget_own()
-        self.complete = True
+        self._loaded = True
 
     async def _follow(self) -> None:
         """Apply what the watch brings; ends when there is no room any more."""
@@ -162,7 +175,7 @@ class Mirror:
         _log.warning(
             "the keys need more than %d MiB of memory: reads ask the engine from now on", self._limit >> 20
         )
-        self.complete = self._following = False
+        self._loaded = self._following = False
         self._values, self._own, self.bytes = {}, {}, 0
 
 

@@ -232,6 +232,9 @@ class Writer:
         elif self._fence.epoch() != epoch:
             raise DeadlinePassed
         self._overtaken = 0
+        if self._mirror is not None and any(_done_before(result) for _, result in answers):
+            mark = found.get(keyspace.POSITION)
+            self._mirror.expect(0 if mark is None else mark.revision)
         for request, result in answers:
             if isinstance(result, DataError):
                 _refuse([request], result)
@@ -399,6 +402,11 @@ def _earlier_answer(request: Request, found: dict[bytes, Item]) -> list[Written]
         Written(operation.key, entry.position(index), entry.stamp, replayed=True)
         for index, operation in enumerate(request.operations)
     ]
+
+
+def _done_before(result: list[Written] | DataError) -> bool:
+    """Whether another write did what is acknowledged: this process may not have seen it yet."""
+    return isinstance(result, list) and (result[0].replayed or not result[0].existed)
 
 
 def _refuse(requests: Iterable[Request], error: Exception) -> None:

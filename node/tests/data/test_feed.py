@@ -17,7 +17,7 @@ from grey.data.history import History
 from grey.data.writer import Operation
 from grey.record import Position
 from grey.record.position import ORIGIN
-from grey.store.interface import Compacted, Write
+from grey.store.interface import Compacted, StoreStatus, Write
 
 if TYPE_CHECKING:
     from grey.store.interface import Store
@@ -163,3 +163,18 @@ async def test_a_closed_watch_leaves_nothing_behind() -> None:
     await asyncio.wait([waiting])
     await watch.aclose()  # type: ignore[attr-defined]
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_copy_that_begins_while_a_watch_does_is_not_missed() -> None:
+    """Nothing that follows the mark would tell the watch that keys are removed without a tombstone."""
+
+    class Overtaken(MemoryStore):
+        async def status(self) -> StoreStatus:
+            if self.value(keyspace.COPYING) is None:
+                await self.commit([], [Write(keyspace.COPYING, b"{}")])
+            return await super().status()
+
+    for after in (None, ORIGIN):
+        store = Overtaken()
+        with pytest.raises(Copied):
+            await take(Feed(store, History(store), progress_seconds=0.01), b"", after, 3)

@@ -15,10 +15,12 @@ from grey.data.history import PATIENCE_SECONDS, History, first_transaction
 from grey.record import Envelope, Position, Stamp
 from grey.record.envelope import encode
 from grey.record.position import ORIGIN
-from grey.store.interface import Compacted, EngineUnreachable, StoreDamaged, Write
+from grey.store.interface import Compacted, EngineUnreachable, StoreDamaged, StoreStatus, Write
 
 if TYPE_CHECKING:
-    from grey.store.interface import Store
+    from typing import Any
+
+    from grey.store.interface import Item, Store
 
 
 async def store_records(store: Store, *positions: Position) -> int:
@@ -164,6 +166,47 @@ async def test_what_came_with_a_full_copy_has_no_history(store: Store) -> None:
             await history.revision_of(asked)
     with pytest.raises(Diverged):
         await history.revision_of(Position(1, 500))
+
+
+async def test_a_member_that_lags_does_not_make_a_history_shorter_than_it_is() -> None:
+    """Its status is its own word until something else makes it catch up: a false fork stops a replica."""
+
+    class Lagging(MemoryStore):
+        behind: StoreStatus | None = None
+
+        async def get(self, key: bytes, **options: Any) -> Item | None:
+            if not options.get("serializable"):
+                self.behind = None
+            return await super().get(key, **options)
+
+        async def status(self) -> StoreStatus:
+            return self.behind or await super().status()
+
+    store = Lagging()
+    await store_records(store, *run(1, 1, 3))
+    store.behind = await store.status()
+    await store_records(store, *run(1, 4, 6))
+    assert await History(store).revision_of(Position(1, 6)) == 2
+    with pytest.raises(Diverged):
+        await History(store).revision_of(Position(1, 7))
+
+
+async def test_compaction_beneath_a_search_costs_nobody_a_full_copy() -> None:
+    class Overtaken(MemoryStore):
+        goes = 4
+
+        async def status(self) -> StoreStatus:
+            found = await super().status()
+            await self.compact(min(self.goes, found.revision))
+            return found
+
+    store = Overtaken()
+    for sequence in range(1, 11):
+        await store_records(store, Position(1, sequence))
+    assert await History(store).revision_of(Position(1, 9)) == 9
+    store.goes = 8
+    with pytest.raises(Compacted):
+        await History(store).revision_of(Position(1, 2))
 
 
 def test_an_engine_that_freezes_holds_nobody_for_ever() -> None:

@@ -55,12 +55,13 @@ class Feed:
         """
         if await self._store.get(keyspace.COPYING) is not None:
             raise Copied
+        state = await (self._history.newest() if after is None else self._history.state_at(after))
+        revision, seen = state.revision, state.position
+        # Once more: of a copy that has begun by this revision, the changes that follow say nothing.
+        if await self._store.get(keyspace.COPYING, revision=revision) is not None:
+            raise Copied
         if after is None:
-            revision = (await self._store.status()).revision
-            seen = parse_position(await self._store.get(keyspace.POSITION, revision=revision))
             yield Batch([], seen)
-        else:
-            revision, seen = (await self._history.state_at(after)).revision, after
         source = self._store.watch(keyspace.DATA, _WATCHED_END, after=revision)
         async with aclosing(cast("AsyncGenerator[list[Change], None]", source)) as transactions:
             found = self._batches(transactions, keyspace.data_key(prefix), seen)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from grey.record import Envelope
-    from grey.store.interface import Change, Item, Store
+    from grey.store.interface import Change, Item, Store, StoreStatus
 
 
 PATIENCE_SECONDS = 5.0
@@ -110,7 +110,18 @@ class History:
 
         Raises what ``revision_of`` raises, but NotYetHere when this history may still get there.
         """
-        status = await self._store.status()
+        while True:
+            # A member's status is its own word, and it may lag; it has caught up when it answers this.
+            await self._store.get(keyspace.POSITION)
+            status = await self._store.status()
+            try:
+                return await self._search(position, status)
+            except Compacted:
+                # What was looked at first may be gone by now, and what is asked for still be there.
+                if (await self._store.status()).compacted == status.compacted:
+                    raise
+
+    async def _search(self, position: Position, status: StoreStatus) -> State:
         low, high = status.compacted, status.revision
         held = await self._position_at(low)
         if held.sequence > position.sequence:

@@ -123,7 +123,8 @@ class Finder:
         reasons = []
         for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
             candidate = Path(folder, "etcd").absolute()
-            if folder and candidate.is_file() and os.access(candidate, os.X_OK):
+            # Asked first: is_file raises where this user may not look, such as in another user's folder.
+            if folder and os.access(candidate, os.X_OK) and candidate.is_file():
                 try:
                     return Program(candidate, dotted(version_of(candidate)), "found in PATH")
                 except Unusable as reason:

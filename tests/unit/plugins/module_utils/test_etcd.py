@@ -93,7 +93,9 @@ def test_path_is_preferred_and_an_old_or_broken_etcd_is_passed_over(
     fake_etcd(tmp_path / "old" / "etcd", "3.3.25")
     script(tmp_path / "broken" / "etcd", "echo no such luck >&2; exit 3")
     good = fake_etcd(tmp_path / "good" / "etcd", "3.4.0")
-    monkeypatch.setenv("PATH", ":".join(str(tmp_path / name) for name in ("old", "broken", "good")))
+    # Looking into a folder with so long a name is an error, as it is into one that is closed to this user.
+    folders = ("n" * 300, "old", "broken", "good")
+    monkeypatch.setenv("PATH", ":".join(str(tmp_path / name) for name in folders))
     assert finder(home).choose() == _etcd.Program(good, "3.4.0", "found in PATH")
     assert finder(home).look(["path"]) == _etcd.Program(good, "3.4.0", "found in PATH")
     assert finder(home).look(["kept"]) is None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import tempfile
@@ -44,6 +45,11 @@ def test_a_host_whose_greyd_is_down_has_one_problem(host: Host) -> None:
     }  # fmt: skip
     for each in report["findings"]:
         assert (each["next"] is None) == (each["state"] == "ok"), each
+
+
+def test_the_query_that_its_help_shows(host: Host) -> None:
+    done = host.run("-o", "json", "--query", "findings[?state=='problem'].area")
+    assert json.loads(done.stdout) == ["health"]
 
 
 def test_for_people(host: Host) -> None:

@@ -53,6 +53,11 @@ federation global-grey, epoch 1: every cluster shows what was written
     assert len({seen.path.partition("?")[0] for seen in site.fake.log}) == 1
 
 
+def test_query(site: Site) -> None:
+    done = site.run("federation", "verify", "--query", "clusters[?ok].name")
+    assert json.loads(done.stdout) == ["aws-east", "gcp-west", "edge-chicago"]
+
+
 def test_json(site: Site) -> None:
     site.fake.primary = "gcp-west"
     done = site.run("federation", "verify", "-o", "json")

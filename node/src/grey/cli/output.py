@@ -56,7 +56,8 @@ class Query:
         if self._compiled is None:
             return document
         try:
-            return self._compiled.search(document)
+            # As -o json shows it: JMESPath finds nothing in a tuple.
+            return self._compiled.search(json.loads(json.dumps(document)))
         except JMESPathError as error:
             raise self._wrong(error) from None
 

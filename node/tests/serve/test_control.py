@@ -242,6 +242,7 @@ async def test_only_the_own_nodes_ask_for_the_cluster_s_state(control: Control) 
     for files in (control.cluster("gcp-west"), control.certificate("operator")):
         refused = await control.ask(files, "GET", path)
         assert (refused.status, refused.error["code"]) == (403, "forbidden")
+        assert refused.error["hint"] == "use the certificate of a node of that cluster"
 
 
 async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:

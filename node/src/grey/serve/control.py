@@ -138,7 +138,7 @@ class ControlApi:
     async def _get_state(self, _: web.BaseRequest, query: str, cluster: str | None) -> web.StreamResponse:
         http.query(query, ())
         if cluster != self._view.cluster:
-            raise errors.forbidden(f"only a node of {self._view.cluster} itself may ask for its state")
+            raise errors.not_for_others(f"only a node of {self._view.cluster} itself may ask for its state")
         return http.json_response(self._state())
 
     async def _put_member(
@@ -146,7 +146,7 @@ class ControlApi:
     ) -> web.StreamResponse:
         # A name that is admitted without being a cluster's is the empty one: it reports for nobody.
         if not cluster or cluster != name:
-            raise errors.forbidden(f"only {name}'s own certificate may report for {name}")
+            raise errors.not_for_others(f"only {name}'s own certificate may report for {name}")
         body = await http.read_body(request, MAX_REPORT_BYTES, "the report")
         try:
             report = _report_decoder.decode(body)
@@ -200,5 +200,5 @@ def _only(method: str, request: web.BaseRequest, path: str) -> None:
 
 def _require_cluster(cluster: str | None) -> str:
     if not cluster:
-        raise errors.forbidden("replication needs the certificate of a cluster of this federation")
+        raise errors.not_for_others("replication needs the certificate of a cluster of this federation")
     return cluster

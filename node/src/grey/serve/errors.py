@@ -246,14 +246,17 @@ def disk_full(
     return ApiError(507, "disk_full", message, hint)
 
 
-def forbidden(message: str) -> ApiError:
+def forbidden(
+    message: str,
+    hint: str = "add the name to security.cluster_auth.allowed_clusters, or use the operator's certificate",
+) -> ApiError:
     """The certificate is the federation's, but its name is not admitted."""
-    return ApiError(
-        403,
-        "forbidden",
-        message,
-        "add the name to security.cluster_auth.allowed_clusters, or use the operator's certificate",
-    )
+    return ApiError(403, "forbidden", message, hint)
+
+
+def not_for_others(message: str) -> ApiError:
+    """Only a cluster's own certificate may ask this; neither a longer list nor the operator's would help."""
+    return forbidden(message, "use the certificate of a node of that cluster")
 
 
 def internal(incident: str) -> ApiError:

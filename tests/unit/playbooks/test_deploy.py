@@ -141,7 +141,10 @@ def test_another_name_or_network_is_refused_before_anything_is_written(deploymen
         "aws-east-1: address: wanted 127.67.1.1 as the inventory says, found this host deployed with "
         in output
     )
-    assert "set GREY_DEMO_NET to the old one, or run make demo-clean first" in output
+    assert (
+        "set GREY_DEMO_NET to the old one, or tear the deployment down first "
+        "(make demo-clean, or teardown.yml)" in output
+    )
     assert tree(deployment.root) == before
     deployment.holds({**federation(), "name": "other-grey"})
     output = deployment.play("deploy", "--limit", "gcp-west-1", code=2)

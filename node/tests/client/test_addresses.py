@@ -15,7 +15,8 @@ from support.fake_api import FakeFederation, answer, freeze
 from support.pki import Authority
 
 from grey.client import AsyncClient, Client, ClusterEndpoint, Unavailable
-from grey.client.addresses import KEPT_SECONDS, Addresses, Health, Target
+from grey.client.addresses import Health, Target
+from grey.link.addresses import KEPT_SECONDS, Addresses
 from grey.link.resolver import NamesResolver
 
 if TYPE_CHECKING:

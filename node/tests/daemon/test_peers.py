@@ -17,11 +17,13 @@ from support.model_federation import federation
 from support.pki import Authority
 
 from grey.config.model import Endpoint
-from grey.daemon.addresses import KEPT_SECONDS, Addresses
+from grey.daemon.addresses import OrderedAddresses
 from grey.daemon.peers import Peers
 from grey.federation.deputy import LeaderSilent
 from grey.federation.leader import LeaderRecord
 from grey.federation.remote_store import TransportError
+from grey.link.addresses import KEPT_SECONDS, Addresses
+from grey.link.resolver import NamesResolver
 from grey.link.session import PeerSession
 from grey.link.tls import client_context, server_context
 from grey.record import Position
@@ -183,7 +185,8 @@ async def test_the_leader_is_asked_where_its_record_says(hosts: Hosts) -> None:
 class TestAddresses:
     @staticmethod
     async def test_what_works_comes_first_and_what_failed_last() -> None:
-        addresses = Addresses({"host": ["127.0.0.1", "127.0.0.2", "127.0.0.3"]})
+        names = {"host": ["127.0.0.1", "127.0.0.2", "127.0.0.3"]}
+        addresses = OrderedAddresses(Addresses(NamesResolver(names)))
         addresses.bad("host", "127.0.0.1")  # not asked for yet: nothing to remember
         assert await addresses.of("host") == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
         addresses.bad("host", "127.0.0.1")
@@ -197,7 +200,8 @@ class TestAddresses:
     async def test_a_new_answer_keeps_what_was_learned() -> None:
         names = {"host": ["127.0.0.1", "127.0.0.2"]}
         clock = FakeTime()
-        addresses = Addresses(names, monotonic=clock)
+        resolver = NamesResolver(names)
+        addresses = OrderedAddresses(Addresses(resolver), monotonic=clock)
         await addresses.of("host")
         addresses.bad("host", "127.0.0.1")
         answers: list[Sequence[str]] = [["127.0.0.1", "127.0.0.2", "127.0.0.3"]]
@@ -207,7 +211,7 @@ class TestAddresses:
                 raise OSError("no such host")
             return [{"host": address} for address in answers.pop()]
 
-        addresses._resolver.resolve = resolve  # type: ignore[assignment,method-assign]
+        resolver.resolve = resolve  # type: ignore[assignment,method-assign]
         assert len(await addresses.of("host")) == 2, "the answer is kept for a while"
         clock.now = KEPT_SECONDS
         assert await addresses.of("host") == ["127.0.0.2", "127.0.0.1", "127.0.0.3"]
@@ -218,7 +222,7 @@ class TestAddresses:
 
     @staticmethod
     async def test_an_address_is_its_own() -> None:
-        addresses = Addresses({})
+        addresses = OrderedAddresses(Addresses(NamesResolver({})))
         assert await addresses.of("127.0.0.7") == ["127.0.0.7"]
         assert await addresses.of("::1") == ["::1"]
         await asyncio.sleep(0)

@@ -1,12 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The addresses of a cluster's host, one per node: those that work first, spread over the clients."""
+"""Which node of a cluster to ask: those that work first, spread over the clients."""
 
 from __future__ import annotations
 
-import ipaddress
-import math
-import socket
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,11 +11,6 @@ import msgspec
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
-
-    from aiohttp.abc import AbstractResolver
-
-KEPT_SECONDS = 30.0
-"""How long the answer of the resolver is used; an older one still counts when the resolver fails."""
 
 _FIRST_REST_SECONDS = 5.0
 _LONGEST_REST_SECONDS = 60.0
@@ -79,40 +71,3 @@ class Health:
     def _resting_until(self, target: Target, now: float) -> float:
         fault = self._faults.get(target)
         return fault.until if fault is not None and fault.until > now else 0.0
-
-
-class Addresses:
-    """Resolves hosts and keeps the answers for a while."""
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-        self._known: dict[str, tuple[float, list[str]]] = {}
-
-    async def of(self, host: str, now: float) -> list[str]:
-        """Return the addresses of a host (of an address: itself). Raises OSError when it has none."""
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            pass
-        known = self._known.get(host)
-        if known is not None and now - known[0] < KEPT_SECONDS:
-            return known[1]
-        try:
-            found = [each["host"] for each in await self._resolver.resolve(host, 0, socket.AF_UNSPEC)]
-        except OSError:
-            if known is None:
-                raise
-            found = known[1]
-        if not found:
-            raise OSError(f"{host} has no address")
-        self._known[host] = (now, found)
-        return found
-
-    def doubt(self, host: str) -> None:
-        """Ask the resolver again next time: none of the host's addresses answers."""
-        if host in self._known:
-            self._known[host] = (-math.inf, self._known[host][1])
-
-    async def close(self) -> None:
-        """Release the resolver."""
-        await self._resolver.close()

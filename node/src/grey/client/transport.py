@@ -18,7 +18,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from grey.client.addresses import Addresses, Health, Target
+from grey.client.addresses import Health, Target
+from grey.link.addresses import Addresses
 from grey.link.reload import ReloadingContext
 from grey.link.resolver import NamesResolver
 

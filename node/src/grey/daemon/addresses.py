@@ -4,70 +4,45 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 from typing import TYPE_CHECKING
 
-from grey.link.resolver import NamesResolver
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
-KEPT_SECONDS = 30.0
-"""How long an answer of the resolver is used; an older one still counts when the resolver fails."""
+    from grey.link.addresses import Addresses
 
 
-class Addresses:
-    """Resolves hosts, and remembers which addresses worked: the one that failed last comes last."""
+class OrderedAddresses:
+    """Remembers which addresses of a host worked: the one that failed last comes last."""
 
-    def __init__(
-        self, names: Mapping[str, Sequence[str]], *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        """``names`` maps host names to addresses, before the system's resolver is asked."""
-        self._resolver = NamesResolver(names)
+    def __init__(self, addresses: Addresses, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._addresses = addresses
         self._monotonic = monotonic
-        self._known: dict[str, tuple[float, list[str]]] = {}
+        self._orders: dict[str, list[str]] = {}
 
     async def of(self, host: str) -> list[str]:
         """Return the addresses of a host (of an address: itself). Raises OSError when it has none."""
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            pass
-        known = self._known.get(host)
-        if known is not None and self._monotonic() - known[0] < KEPT_SECONDS:
-            return list(known[1])
-        try:
-            found = [each["host"] for each in await self._resolver.resolve(host, 0, socket.AF_UNSPEC)]
-        except OSError:
-            if known is None:
-                raise
-            found = known[1]
-        if not found:
-            raise OSError(f"{host} has no address")
-        if known is not None:
-            # What was learned of those that are still there counts on.
-            before = [address for address in known[1] if address in found]
-            found = [*before, *(address for address in found if address not in before)]
-        self._known[host] = (self._monotonic(), list(dict.fromkeys(found)))
-        return list(self._known[host][1])
+        found = await self._addresses.of(host, self._monotonic())
+        # What was learned of those that are still there counts on.
+        learned = [address for address in self._orders.get(host, ()) if address in found]
+        self._orders[host] = list(dict.fromkeys([*learned, *found]))
+        return list(self._orders[host])
 
     def good(self, host: str, address: str) -> None:
         """Try this one first from now on."""
-        self._move(host, address, 0)
+        self._move(host, address, first=True)
 
     def bad(self, host: str, address: str) -> None:
         """Try this one last from now on."""
-        self._move(host, address, -1)
+        self._move(host, address, first=False)
 
-    def _move(self, host: str, address: str, place: int) -> None:
-        known = self._known.get(host)
-        if known is None or address not in known[1]:
-            return
-        known[1].remove(address)
-        known[1].insert(len(known[1]) if place else 0, address)
+    def _move(self, host: str, address: str, *, first: bool) -> None:
+        order = self._orders.get(host, [])
+        if address in order:
+            order.remove(address)
+            order.insert(0 if first else len(order), address)
 
     async def close(self) -> None:
         """Release the resolver."""
-        await self._resolver.close()
+        await self._addresses.close()

@@ -16,9 +16,11 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from grey.daemon.addresses import Addresses
+from grey.daemon.addresses import OrderedAddresses
 from grey.federation.deputy import ClusterState, LeaderSilent
 from grey.federation.remote_store import Reply, TransportError
+from grey.link.addresses import Addresses
+from grey.link.resolver import NamesResolver
 from grey.replicate import wire
 from grey.replicate.channel import Channel, ChannelClosed
 from grey.serve.channel import CLOSE_SECONDS, HEARTBEAT_SECONDS, WebSocketChannel
@@ -49,7 +51,7 @@ class Peers:
         """``names`` maps host names to addresses, before the system's resolver is asked."""
         self._federation = federation
         self._session = session
-        self._addresses = Addresses(names)
+        self._addresses = OrderedAddresses(Addresses(NamesResolver(names)))
 
     @asynccontextmanager
     async def connect(self, cluster: str, position: Position, /) -> AsyncIterator[Channel]:

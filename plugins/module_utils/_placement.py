@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FEDERATION_AUTHORITY = "federation"
 STORE_AUTHORITY = "federation-store"
 ENGINES = ("auto", "sqlite", "etcd")
-_ENGINE = "engine"
+ENGINE = "engine"
 _GROUP_PREFIX = "cluster_"
 
 Engine = Literal["sqlite", "etcd"]
@@ -30,6 +30,8 @@ class Inventory:
 
     ``groups`` are all groups, ``group`` the one of all hosts of the deployment. By host: ``addresses`` its
     own one, ``sources`` further ones that its connections come from, ``engines`` one of ENGINES.
+    ``store_port`` and ``engine_port`` are where members of the federation store and of an engine talk with
+    each other.
     """
 
     groups: Mapping[str, Sequence[str]]
@@ -37,6 +39,8 @@ class Inventory:
     sources: Mapping[str, Sequence[str]]
     engines: Mapping[str, str]
     group: str
+    store_port: int
+    engine_port: int
 
     def hosts(self, cluster: str) -> Sequence[str]:
         """Return the hosts of a cluster; the first one has the voter's member of the federation store."""
@@ -49,7 +53,7 @@ def group_name(cluster: str) -> str:
 
 
 def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]:
-    """Return what every host is, the members of the federation store, and the clusters' engines.
+    """Return what every host is, the members of the federation store, and all groups of etcd members.
 
     Fails with everything that is wrong.
     """
@@ -66,20 +70,35 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
         )
     hosts: dict[str, Any] = {}
     members: list[dict[str, str]] = []
-    engines: dict[str, Any] = {}
     for cluster in clusters:
         name = cluster["name"]
         engine = _engine(inventory, name)
-        engines[name] = {
-            "engine": engine,
-            "hosts": {host: inventory.addresses[host] for host in inventory.hosts(name)},
-        }
         for index, host in enumerate(inventory.hosts(name)):
             member = bool(cluster["voter"]) and index == 0
             hosts[host] = _host(federation, cluster, inventory, host, engine, member=member)
             if member:
                 members.append({"name": host, "cluster": name, "address": inventory.addresses[host]})
-    return {"hosts": hosts, "members": members, "engines": engines}
+    return {"hosts": hosts, "members": members, "groups": _raft_groups(federation, inventory, hosts)}
+
+
+def _raft_groups(
+    federation: Mapping[str, Any], inventory: Inventory, hosts: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the federation store and the engines, with all members and where these talk with each other."""
+
+    def group(name: str, token: str, members: Sequence[str], port: int) -> dict[str, Any]:
+        peers = {host: _at(inventory.addresses[host], port) for host in members}
+        return {"name": name, "token": token, "members": peers}
+
+    store = [host for host, placed in hosts.items() if placed["member"]]
+    found = [group(STORE_AUTHORITY, federation["name"], store, inventory.store_port)] if store else []
+    for cluster in federation["clusters"]:
+        name = cluster["name"]
+        members = inventory.hosts(name)
+        if hosts[members[0]]["engine"] == "etcd":
+            token = f"{federation['name']}-{name}"
+            found.append(group(engine_authority(name), token, members, inventory.engine_port))
+    return found
 
 
 def _host(
@@ -102,12 +121,13 @@ def _host(
         certificates.append(_certificate(STORE_AUTHORITY, STORE_AUTHORITY, host, [host], addresses))
     if engine == "etcd":
         authority = engine_authority(cluster["name"])
-        certificates.append(_certificate(_ENGINE, authority, host, [identity], addresses))
+        certificates.append(_certificate(ENGINE, authority, host, [identity], addresses))
     return {
         "cluster": cluster["name"],
         "address": inventory.addresses[host],
         "identity": identity,
         "engine": engine,
+        "engine_group": engine_authority(cluster["name"]) if engine == "etcd" else None,
         "voter": bool(cluster["voter"]),
         "member": member,
         "api_port": cluster["endpoint"]["port"],
@@ -117,8 +137,8 @@ def _host(
 
 
 def engine_authority(cluster: str) -> str:
-    """Return the name of the authority of a cluster's engine: what joins one engine joins no other."""
-    return f"{_ENGINE}-{cluster}"
+    """Return what the engine of a cluster and its own authority are called: what joins one joins no other."""
+    return f"{ENGINE}-{cluster}"
 
 
 def _certificate(
@@ -222,6 +242,10 @@ def _engine_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) 
                 f"{group_name(name)}, found {len(hosts)}: {', '.join(hosts)}; set grey_engine: etcd, or "
                 "remove the others"
             )
+
+
+def _at(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _split(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -46,6 +46,14 @@ options:
       - V(auto) is V(etcd) for a cluster of several hosts.
     type: dict
     default: {}
+  store_port:
+    description: The port that members of the federation store talk with each other at.
+    type: int
+    default: 2380
+  engine_port:
+    description: The port that members of a cluster's engine talk with each other at.
+    type: int
+    default: 2390
   group:
     description: The group of all hosts of the deployment.
     type: str
@@ -91,11 +99,14 @@ members:
   type: list
   elements: dict
   sample: [{name: aws-east-1, cluster: aws-east, address: 127.77.1.1}]
-engines:
-  description: The engine of each cluster, and the addresses of its hosts by name, in the inventory's order.
+groups:
+  description:
+    - The groups of etcd members, the federation store and the engines of the clusters on etcd, each with its token, and all
+      its members with the address and port that they talk with each other at.
   returned: unless O(name_only=true)
-  type: dict
-  sample: {aws-east: {engine: etcd, hosts: {aws-east-1: 192.0.2.11, aws-east-2: 192.0.2.12, aws-east-3: 192.0.2.13}}}
+  type: list
+  elements: dict
+  sample: [{name: engine-aws-east, token: global-grey-aws-east, members: {aws-east-1: "192.0.2.11:2390"}}]
 errors:
   description: The faults that were found, each with file, line, key, message and hint, or as text for the inventory.
   returned: when the file or the inventory is wrong
@@ -122,6 +133,8 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         sources=params["sources"],
         engines=params["engines"],
         group=params["group"],
+        store_port=params["store_port"],
+        engine_port=params["engine_port"],
     )
     return Outcome(
         {
@@ -143,6 +156,8 @@ def main() -> None:
             "addresses": {"type": "dict"},
             "sources": {"type": "dict", "default": {}},
             "engines": {"type": "dict", "default": {}},
+            "store_port": {"type": "int", "default": 2380},
+            "engine_port": {"type": "int", "default": 2390},
             "group": {"type": "str", "default": "grey"},
             "name_only": {"type": "bool", "default": False},
         },

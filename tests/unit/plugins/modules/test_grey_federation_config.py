@@ -79,6 +79,7 @@ def test_hosts_and_members_come_from_the_inventory(fake: Fake) -> None:
         "address": "127.77.1.1",
         "identity": "aws-east.grey.internal",
         "engine": "sqlite",
+        "engine_group": None,
         "voter": True,
         "member": True,
         "api_port": 8080,
@@ -196,10 +197,14 @@ SEVERAL = {
 
 def test_a_cluster_of_several_hosts_shares_an_etcd_of_its_own_authority(fake: Fake) -> None:
     answer = passes("grey_federation_config", fake.args(**SEVERAL, sources={"h": ["127.0.0.1"]}))
-    assert answer["engines"] == {
-        "aws-east": {"engine": "sqlite", "hosts": {"a": "127.77.1.1"}},
-        "gcp-west": {"engine": "etcd", "hosts": {"g": "127.77.2.1", "h": "127.77.2.2"}},
-    }
+    assert answer["groups"] == [
+        {"name": "federation-store", "token": "global-grey", "members": {"a": "127.77.1.1:2380"}},
+        {
+            "name": "engine-gcp-west",
+            "token": "global-grey-gcp-west",
+            "members": {"g": "127.77.2.1:2390", "h": "127.77.2.2:2390"},
+        },
+    ]
     host = answer["hosts"]["h"]
     assert host["engine"] == "etcd"
     assert host["certificates"][-1] == {

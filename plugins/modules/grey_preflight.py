@@ -12,7 +12,7 @@ short_description: Check what a host must offer before anything on it is touched
 version_added: 0.1.0
 description:
   - Checks ports, socket paths, folders, free disk space, the architecture and the programs of a host in one call.
-  - Finds a deployment of another federation, cluster, node or address on the host, which must not be overwritten.
+  - Finds a deployment of another federation, cluster, node, address or engine on the host, which must not be overwritten.
   - Returns everything that is wrong at once and never fails for it, so that a play can show the faults of all hosts together.
 author:
   - Grey Distributed contributors (@grey-distributed)
@@ -103,9 +103,27 @@ options:
         description: The oldest version that will do.
         type: str
         required: true
-  marker_file:
-    description: The marker of the federation store's member, when the host has one.
-    type: path
+  members:
+    description: The groups of etcd members that hosts may belong to.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      group:
+        description: The group, as RV(markers) and errors should call it.
+        type: str
+        required: true
+      marker_file:
+        description: Where the member of this host, when it has one, keeps its marker.
+        type: path
+        required: true
+      wanted:
+        description: Whether the host should have a member of it.
+        type: bool
+        required: true
+  engine:
+    description: What the data of the host should live in, V(sqlite) or V(etcd). Needs O(node_file).
+    type: str
   hint:
     description: What to do about a path that is too long.
     type: str
@@ -165,11 +183,13 @@ architecture:
   returned: success
   type: str
   sample: x86_64
-confirmed:
-  description: Whether the marker says that the host's member was part of a healthy federation store.
+markers:
+  description:
+    - What the host's marker says, for each group of O(members) that should have a member here.
+    - V(member) when it was part of a healthy majority, null when it never started.
   returned: success
-  type: bool
-  sample: true
+  type: dict
+  sample: {federation-store: member}
 release:
   description: The release that is installed on the host and in use; none when there is none, or only a part of one.
   returned: when O(install_dir) is given
@@ -226,11 +246,16 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         *_preflight.port_faults(params["address"], ports, instance),
         *_preflight.folder_faults(params["folders"]),
         *binary_faults,
+        *_preflight.member_faults(
+            (item["group"], item["marker_file"], item["wanted"]) for item in params["members"]
+        ),
     ]
     if params["identity_file"] is not None:
         faults += _preflight.identity_faults(params["identity_file"], params["identity"])
     if params["node_file"] is not None:
         faults += _preflight.address_faults(params["node_file"], params["address"], params["address_hint"])
+        if params["engine"] is not None:
+            faults += _preflight.engine_faults(params["node_file"], params["engine"])
     installed: dict[str, Any] = {}
     if params["install_dir"] is not None:
         python_faults, python = _preflight.python_faults(params["python"] or sys.executable)
@@ -242,13 +267,16 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     if params["folders"]:
         faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
     faults = [f"{params['host']}: {fault}" for fault in faults]
-    marker = params["marker_file"]
     return Outcome(
         {
             "faults": faults,
             "architecture": platform.machine(),
             "versions": versions,
-            "confirmed": marker is not None and _preflight.marker_state(marker) == "member",
+            "markers": {
+                item["group"]: _preflight.marker_state(item["marker_file"])
+                for item in params["members"]
+                if item["wanted"]
+            },
             "absent": absent,
             **installed,
         }
@@ -300,7 +328,17 @@ def main() -> None:
                     "minimum": {"type": "str", "required": True},
                 },
             },
-            "marker_file": {"type": "path"},
+            "members": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "group": {"type": "str", "required": True},
+                    "marker_file": {"type": "path", "required": True},
+                    "wanted": {"type": "bool", "required": True},
+                },
+            },
+            "engine": {"type": "str"},
             "hint": {"type": "str", "default": "choose a shorter root folder"},
             "node_file": {"type": "path"},
             "address_hint": {

@@ -64,7 +64,7 @@ def test_a_good_host_has_no_faults(tmp_path: Path) -> None:
     assert answer["faults"] == []
     assert answer["versions"] == {binary: "3.4.23"}
     assert answer["architecture"] == platform.machine()
-    assert not answer["confirmed"]
+    assert answer["markers"] == {}
 
 
 def test_a_busy_port_names_its_holder(listener: tuple[int, int]) -> None:
@@ -222,14 +222,45 @@ def test_a_host_deployed_with_another_address_is_refused(tmp_path: Path, address
 
 
 @pytest.mark.parametrize(
-    ("content", "confirmed"),
-    [('{"state": "member"}', True), ('{"state": "bootstrapping"}', False), ("rubbish", False)],
+    ("content", "state"),
+    [('{"state": "member"}', "member"), ('{"state": "bootstrapping"}', "bootstrapping"), ("{", None)],
 )
-def test_the_marker_is_read(tmp_path: Path, content: str, confirmed: bool) -> None:
+def test_the_markers_are_read(tmp_path: Path, content: str, state: str | None) -> None:
+    (tmp_path / "member.json").write_text(content)
+    members = [
+        {"group": "federation-store", "marker_file": str(tmp_path / "member.json"), "wanted": True},
+        {"group": "engine-a", "marker_file": str(tmp_path / "none.json"), "wanted": True},
+        {"group": "engine-b", "marker_file": str(tmp_path / "none.json"), "wanted": False},
+    ]
+    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "members": members})
+    assert answer["markers"] == {"federation-store": state, "engine-a": None}
+    assert answer["faults"] == []
+
+
+def test_a_member_that_the_host_should_not_have(tmp_path: Path) -> None:
     marker = tmp_path / "member.json"
-    marker.write_text(content)
-    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "marker_file": str(marker)})
-    assert answer["confirmed"] is confirmed
+    marker.write_text('{"state": "member"}')
+    assert faults(members=[{"group": "federation-store", "marker_file": str(marker), "wanted": False}]) == [
+        (
+            f"h: federation-store: wanted no member on this host, as the inventory says, found one ({marker}); "
+            "put the hosts of the inventory back into their order (the first one of a cluster has its member "
+            "of the federation store), or remove the member: scale.yml -e remove=NAME"
+        )
+    ]
+
+
+def test_data_in_another_engine(tmp_path: Path) -> None:
+    node_file = tmp_path / "grey.yaml"
+    node_file.write_text("node:\n  store:\n    engine: sqlite\n  listen:\n    address: 127.0.0.1\n")
+    assert faults(node_file=str(node_file), engine="sqlite") == []
+    assert faults(node_file=str(tmp_path / "none"), engine="etcd") == []
+    assert faults(node_file=str(node_file), engine="etcd") == [
+        (
+            f"h: engine: wanted the data in etcd, as the inventory says, found it in sqlite ({node_file}); "
+            "data does not move by itself: set grey_engine: sqlite (sqlite has room for one host), or tear "
+            "the deployment down first"
+        )
+    ]
 
 
 def test_it_says_what_a_wheelhouse_for_the_host_is_made_for(tmp_path: Path) -> None:

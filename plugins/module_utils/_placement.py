@@ -55,7 +55,8 @@ def group_name(cluster: str) -> str:
 def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]:
     """Return what every host is, the members of the federation store, and all groups of etcd members.
 
-    Fails with everything that is wrong.
+    Each group has an authority of its own beside that of the federation, so that what joins one joins no
+    other. Fails with everything that is wrong.
     """
     clusters = federation["clusters"]
     faults = [
@@ -78,7 +79,10 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
             hosts[host] = _host(federation, cluster, inventory, host, engine, member=member)
             if member:
                 members.append({"name": host, "cluster": name, "address": inventory.addresses[host]})
-    return {"hosts": hosts, "members": members, "groups": _raft_groups(federation, inventory, hosts)}
+    groups = _raft_groups(federation, inventory, hosts)
+    names = dict.fromkeys([FEDERATION_AUTHORITY, STORE_AUTHORITY, *(group["name"] for group in groups)])
+    authorities = [{"name": name, "common_name": f"Grey {name.replace('-', ' ', 1)}"} for name in names]
+    return {"hosts": hosts, "members": members, "groups": groups, "authorities": authorities}
 
 
 def _raft_groups(

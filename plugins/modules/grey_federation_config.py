@@ -107,6 +107,12 @@ groups:
   type: list
   elements: dict
   sample: [{name: engine-aws-east, token: global-grey-aws-east, members: {aws-east-1: "192.0.2.11:2390"}}]
+authorities:
+  description: The authorities that sign the hosts' certificates.
+  returned: unless O(name_only=true)
+  type: list
+  elements: dict
+  sample: [{name: federation, common_name: Grey federation}, {name: engine-aws-east, common_name: Grey engine aws-east}]
 errors:
   description: The faults that were found, each with file, line, key, message and hint, or as text for the inventory.
   returned: when the file or the inventory is wrong

@@ -205,6 +205,11 @@ def test_a_cluster_of_several_hosts_shares_an_etcd_of_its_own_authority(fake: Fa
             "members": {"g": "127.77.2.1:2390", "h": "127.77.2.2:2390"},
         },
     ]
+    assert answer["authorities"] == [
+        {"name": "federation", "common_name": "Grey federation"},
+        {"name": "federation-store", "common_name": "Grey federation store"},
+        {"name": "engine-gcp-west", "common_name": "Grey engine gcp-west"},
+    ]
     host = answer["hosts"]["h"]
     assert host["engine"] == "etcd"
     assert host["certificates"][-1] == {

@@ -242,7 +242,8 @@ def test_a_member_that_the_host_should_not_have(tmp_path: Path) -> None:
     marker.write_text('{"state": "member"}')
     assert faults(members=[{"group": "federation-store", "marker_file": str(marker), "wanted": False}]) == [
         (
-            f"h: federation-store: wanted no member on this host, as the inventory says, found one ({marker}); "
+            f"h: federation-store: wanted no member on this host, as the inventory says, found one "
+            f"({marker}); "
             "put the hosts of the inventory back into their order (the first one of a cluster has its member "
             "of the federation store), or remove the member: scale.yml -e remove=NAME"
         )

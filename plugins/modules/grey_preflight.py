@@ -86,6 +86,14 @@ options:
       - The folder of the node's releases, when M(grey.distributed.grey_release) installs them on this host. Then its Python
         must be one that a release can be installed with.
     type: path
+  release:
+    description: The release that this collection carries. Needed with O(install_dir).
+    type: str
+  version:
+    description:
+      - Which release should run, when it is not O(release); a version or the name of one that is installed, or V(previous).
+    type: str
+    default: ""
   python:
     description: The Python that a release would be installed with; the module's own when none is given.
     type: path
@@ -195,6 +203,17 @@ release:
   returned: when O(install_dir) is given
   type: str
   sample: 0.2.0-1a2b3c4d
+chosen:
+  description: The release that should run here; none when the host does not have the one that O(version) names.
+  returned: when O(install_dir) is given
+  type: str
+  sample: 0.3.0-5e6f7a8b
+releases:
+  description: The releases that are installed, the newest installation first.
+  returned: when O(install_dir) is given
+  type: list
+  elements: str
+  sample: [0.3.0-5e6f7a8b, 0.2.0-1a2b3c4d]
 target:
   description: The Python version and the architecture that a wheelhouse for this host is made for.
   returned: when O(install_dir) is given
@@ -220,7 +239,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.grey.distributed.plugins.module_utils import _preflight
-from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._release import Releases
 
 
@@ -260,8 +279,16 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     if params["install_dir"] is not None:
         python_faults, python = _preflight.python_faults(params["python"] or sys.executable)
         faults += python_faults
+        releases = Releases(params["install_dir"])
+        chosen = None
+        try:
+            chosen = releases.choose(params["release"], params["version"])
+        except GreyError as error:
+            faults.append(str(error))
         installed = {
-            "release": Releases(params["install_dir"]).current(),
+            "release": releases.current(),
+            "chosen": chosen,
+            "releases": releases.installed(),
             "target": dataclasses.asdict(python.target) if python is not None else None,
         }
     if params["folders"]:
@@ -318,6 +345,8 @@ def main() -> None:
                 },
             },
             "install_dir": {"type": "path"},
+            "release": {"type": "str"},
+            "version": {"type": "str", "default": ""},
             "python": {"type": "path"},
             "wanted": {
                 "type": "list",
@@ -355,7 +384,7 @@ def main() -> None:
                 },
             },
         },
-        required_by={"identity_file": ["identity"]},
+        required_by={"identity_file": ["identity"], "install_dir": ["release"]},
         supports_check_mode=True,
     )
     finish(module, work)

@@ -265,7 +265,7 @@ def test_data_in_another_engine(tmp_path: Path) -> None:
 
 
 def test_it_says_what_a_wheelhouse_for_the_host_is_made_for(tmp_path: Path) -> None:
-    args = {"host": "h", "address": "127.0.0.1", "install_dir": str(tmp_path / "opt")}
+    args = {"host": "h", "address": "127.0.0.1", "install_dir": str(tmp_path / "opt"), "release": "0.2.0-x"}
     answer = passes("grey_preflight", args)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert answer["target"] == {"python": version, "architecture": platform.machine()}
@@ -282,9 +282,9 @@ def test_it_says_what_a_wheelhouse_for_the_host_is_made_for(tmp_path: Path) -> N
 
 def test_a_python_that_no_release_can_be_installed_with_is_a_fault(tmp_path: Path) -> None:
     old = program(tmp_path / "python3.9", 'print(\'["3.9", "x86_64", "glibc 2.36", true]\')\n')
-    (fault,) = faults(install_dir=str(tmp_path / "opt"), python=old)
+    (fault,) = faults(install_dir=str(tmp_path / "opt"), release="0.2.0-x", python=old)
     assert fault.startswith(f"h: {old}: wanted Python 3.11 to 3.14 for the node, found 3.9; install one and")
-    (fault,) = faults(install_dir=str(tmp_path / "opt"), python=str(tmp_path / "none"))
+    (fault,) = faults(install_dir=str(tmp_path / "opt"), release="0.2.0-x", python=str(tmp_path / "none"))
     assert fault.startswith(f"h: {tmp_path}/none: wanted a program that can be started, found: No such file")
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.grey.distributed.plugins.module_utils._command import Answer, run
+from ansible_collections.grey.distributed.plugins.module_utils._command import Answer, run, user_exists
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ _ASK_SECONDS = 30.0
 _POLL_SECONDS = 0.25
 
 
-def init(greyd: str, config: str, *, check: bool) -> Outcome:
-    """Make a node's empty data store and identity, once."""
+def init(greyd: str, config: str, *, check: bool, user: str = "") -> Outcome:
+    """Make a node's empty data store and identity, once, as ``user`` when one is named."""
     if check and not Path(config).exists():
         return Outcome({"data_id": None}, [Change("data store", "", "empty, with a new identity")])
     command = [greyd, "init", *(["--check"] if check else []), "--config", config]
-    answer = run(command, timeout_seconds=_INIT_SECONDS)
+    if check and user and not user_exists(user):
+        user = ""  # an earlier step would make that user; who asks now is of no matter
+    answer = run(command, timeout_seconds=_INIT_SECONDS, user=user)
     if answer.code == _REFUSED:
         raise GreyError(
             f"the state on this host was refused, nothing was changed: {answer.said()}", refused=True
@@ -40,7 +42,7 @@ def init(greyd: str, config: str, *, check: bool) -> Outcome:
     return outcome
 
 
-def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool) -> Outcome:
+def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool, user: str = "") -> Outcome:
     """Wait until the federation store is healthy and this host's member is part of it.
 
     Check mode asks nobody: before the first run there is nobody to ask.
@@ -48,7 +50,7 @@ def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool) -
     if check:
         return Outcome({"healthy": None, "members": []})
     command = [greyd, "federation-store", "--config", config, "--check-health", "--wait", f"{wait_seconds:g}"]
-    answer = run(command, timeout_seconds=wait_seconds + _ASK_SECONDS)
+    answer = run(command, timeout_seconds=wait_seconds + _ASK_SECONDS, user=user)
     if answer.code == _REFUSED:
         raise GreyError(f"the federation store's state on this host was refused: {answer.said()}", members=[])
     said = _object(answer) if answer.output.strip() else {}

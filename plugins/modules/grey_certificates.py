@@ -12,6 +12,7 @@ short_description: Make keys on a host, ask for certificates and put them in pla
 version_added: 0.1.0
 description:
   - Keys are made on the host with mode 0600 and never leave it; only signing requests are returned.
+  - Modes and owners of what is there already are corrected with O(state=requested).
   - A new key waits beside the old one until its certificate is there, then both are exchanged.
   - Needs the Python library C(cryptography) on the host.
 author:
@@ -66,6 +67,14 @@ options:
     description: The certificates that were issued, PEM by name; empty texts in check mode.
     type: dict
     default: {}
+  owner:
+    description: The user that keys and certificates belong to; when empty, that is left alone.
+    type: str
+    default: ""
+  group:
+    description: The group that they belong to; when empty, that is left alone.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -120,7 +129,7 @@ installed:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _x509
+from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _files, _x509
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 
 
@@ -151,6 +160,7 @@ def _wanted(item: dict[str, Any], params: dict[str, Any]) -> _certificates.Wante
         files["ca_file"],
         _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
         params["authorities"][item["authority"]],
+        _files.Owner(params["owner"], params["group"]),
     )
 
 
@@ -174,6 +184,8 @@ def main() -> None:
             "files": {"type": "dict", "required": True},
             "authorities": {"type": "dict", "required": True},
             "issued": {"type": "dict", "default": {}},
+            "owner": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -30,6 +30,10 @@ options:
     description: The node's file.
     type: path
     required: true
+  user:
+    description: Whom greyd runs as, so that what it makes is that user's; empty for the one who connects.
+    type: str
+    default: ""
   wait:
     description: How many seconds to wait for a healthy majority.
     type: float
@@ -41,6 +45,7 @@ EXAMPLES = r"""
   grey.distributed.grey_federation_store:
     greyd: /opt/grey/current/bin/greyd
     config: /etc/grey/grey.yaml
+    user: grey
     wait: 30
 """
 
@@ -66,7 +71,9 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    return _node.store_health(params["greyd"], params["config"], wait_seconds=params["wait"], check=check)
+    return _node.store_health(
+        params["greyd"], params["config"], wait_seconds=params["wait"], check=check, user=params["user"]
+    )
 
 
 def main() -> None:
@@ -75,6 +82,7 @@ def main() -> None:
         argument_spec={
             "greyd": {"type": "path", "required": True},
             "config": {"type": "path", "required": True},
+            "user": {"type": "str", "default": ""},
             "wait": {"type": "float", "default": 60},
         },
         supports_check_mode=True,

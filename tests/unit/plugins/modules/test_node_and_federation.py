@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,36 @@ def test_node_script(tmp_path: Path) -> None:
         create={"greyd": greyd, "config": f"{tmp_path}/grey.yaml"},
     ).play()
     assert passes("grey_node", {"greyd": greyd, "config": f"{tmp_path}/grey.yaml"})["data_id"] == "d1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("module", ["grey_node", "grey_federation_store"])
+def test_greyd_runs_as_its_user(module: str) -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is closed to other users
+        path = Path(folder)
+        path.chmod(0o777)
+        greyd, said = path / "greyd", path / "said"
+        greyd.write_text(
+            f'#!/bin/sh\nid -u > {said}\nid -G >> {said}\npwd >> {said}\necho "$HOME" >> {said}\n'
+            """echo '{"changed": false, "healthy": true, "data_id": "d1"}'\n"""
+        )
+        greyd.chmod(0o755)
+        (path / "grey.yaml").write_text("")
+        passes(module, {"greyd": str(greyd), "config": f"{path}/grey.yaml", "user": "nobody"})
+        assert said.read_text().split() == [str(nobody.pw_uid), str(nobody.pw_gid), "/", nobody.pw_dir]
+        assert (said.stat().st_uid, said.stat().st_mode & 0o777) == (nobody.pw_uid, 0o600)
+
+
+def test_a_user_who_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "grey.yaml").write_text("")
+    greyd = program(tmp_path / "greyd", INIT)
+    foreseen = {"greyd": greyd, "config": f"{tmp_path}/grey.yaml", "user": "nobody-of-grey"}
+    assert passes("grey_node", foreseen, check=True)["changed"]
+    args = {"greyd": "/none", "config": f"{tmp_path}/grey.yaml", "user": "nobody-of-grey"}
+    assert fails("grey_node", args) == (
+        "user: wanted nobody-of-grey on this host, found no such user; the phase 'prepare' makes it"
+    )
 
 
 def test_check_mode_before_the_node_has_its_file(tmp_path: Path) -> None:

@@ -30,13 +30,17 @@ class Host:
         for name in ("etc", "log", "run"):
             (root / name).mkdir()
 
-    def args(self, *names: str, **changed: Any) -> dict[str, Any]:
+    def args(self, *names: str, manager: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
         return {
-            "root": str(self.root),
-            "config_file": f"{self.root}/etc/supervisord.conf",
-            "log_dir": f"{self.root}/log",
-            "run_dir": f"{self.root}/run",
-            "supervisord": SUPERVISORD,
+            "manager": {
+                "kind": "supervisor",
+                "root": str(self.root),
+                "config_file": f"{self.root}/etc/supervisord.conf",
+                "log_dir": f"{self.root}/log",
+                "run_dir": f"{self.root}/run",
+                "supervisord": SUPERVISORD,
+                **(manager or {}),
+            },
             "programs": [self.program(name) for name in names],
             **changed,
         }
@@ -81,16 +85,17 @@ def test_script(host: Host) -> None:
     changed = host.args("sleeper")
     changed["programs"][0]["files"][0]["content"] = "a: 2\n"
     Script(
-        "grey_supervisor",
+        "grey_programs",
         host.state,
         wrong=[
+            ({}, "missing required arguments: manager"),
             (
-                {"config_file": "/x/y", "run_dir": "/x"},
-                "missing required arguments: log_dir",
+                {"manager": {"kind": "supervisor", "run_dir": "/x", "config_file": "/x/y"}},
+                "kind is supervisor but all of the following are missing: log_dir found in manager",
             ),
             (
-                {key: value for key, value in host.args().items() if key != "supervisord"},
-                "state is present but all of the following are missing: supervisord",
+                host.args(manager={"supervisord": None}),
+                "manager: wanted supervisord, the program, for kind supervisor; found none",
             ),
             (
                 host.args(programs=[{"name": "Wrong Name", "command": ["/bin/true"]}]),
@@ -112,94 +117,94 @@ def test_script(host: Host) -> None:
 def test_a_changed_input_restarts_only_what_depends_on_it(host: Host) -> None:
     both = host.args("a", "b")
     both["programs"][1]["depends_on"] = []
-    before = passes("grey_supervisor", both)["programs"]
+    before = passes("grey_programs", both)["programs"]
     host.input.write_text("two")
-    after = passes("grey_supervisor", both)["programs"]
+    after = passes("grey_programs", both)["programs"]
     assert after["a"]["restarted"]
     assert after["a"]["pid"] != before["a"]["pid"]
     assert after["b"] == {**before["b"], "restarted": False}
-    assert not passes("grey_supervisor", both)["changed"]
+    assert not passes("grey_programs", both)["changed"]
 
 
 def test_an_input_that_check_mode_only_foresees(host: Host) -> None:
-    passes("grey_supervisor", host.args("a"))
-    assert passes("grey_supervisor", host.args("a", inputs_changed=True), check=True)["changed"]
-    assert not passes("grey_supervisor", host.args("a", inputs_changed=True))["changed"]
+    passes("grey_programs", host.args("a"))
+    assert passes("grey_programs", host.args("a", inputs_changed=True), check=True)["changed"]
+    assert not passes("grey_programs", host.args("a", inputs_changed=True))["changed"]
 
 
 def test_restarts_can_be_left_to_the_play(host: Host) -> None:
-    before = passes("grey_supervisor", host.args("a", "b"))
+    before = passes("grey_programs", host.args("a", "b"))
     os.kill(before["programs"]["b"]["pid"], signal.SIGSTOP)
     host.input.write_text("two")
-    deferred = passes("grey_supervisor", host.args("a", "b", defer_restarts=True))
+    deferred = passes("grey_programs", host.args("a", "b", defer_restarts=True))
     assert deferred["deferred"] == ["a", "b"]
     assert not deferred["changed"]
     assert deferred["programs"]["a"]["pid"] == before["programs"]["a"]["pid"]
-    restarted = passes("grey_supervisor", host.args("a", "b"))
+    restarted = passes("grey_programs", host.args("a", "b"))
     assert restarted["deferred"] == []
     assert restarted["programs"]["a"]["pid"] != before["programs"]["a"]["pid"]
 
 
 def test_a_supervisord_with_an_older_configuration_is_started_anew(host: Host) -> None:
-    passes("grey_supervisor", host.args("a"))
+    passes("grey_programs", host.args("a"))
     old = host.pids()
     (host.root / "log2").mkdir()
-    changed = host.args("a", log_dir=f"{host.root}/log2")
-    assert passes("grey_supervisor", {**changed, "defer_restarts": True})["deferred"] == ["a"]
+    changed = host.args("a", manager={"log_dir": f"{host.root}/log2"})
+    assert passes("grey_programs", {**changed, "defer_restarts": True})["deferred"] == ["a"]
     assert host.pids() == old
-    assert passes("grey_supervisor", changed)["changed"]
+    assert passes("grey_programs", changed)["changed"]
     assert host.pids()["supervisord"] != old["supervisord"]
-    assert not passes("grey_supervisor", changed)["changed"]
+    assert not passes("grey_programs", changed)["changed"]
 
 
 def test_another_program_joins_and_leaves(host: Host) -> None:
-    first = passes("grey_supervisor", host.args("a"))["programs"]["a"]["pid"]
-    assert passes("grey_supervisor", host.args("b"))["changed"]
-    assert not passes("grey_supervisor", host.args("a"))["changed"]
+    first = passes("grey_programs", host.args("a"))["programs"]["a"]["pid"]
+    assert passes("grey_programs", host.args("b"))["changed"]
+    assert not passes("grey_programs", host.args("a"))["changed"]
     gone = host.args("b", state="absent")
-    assert passes("grey_supervisor", gone, check=True)["changed"]
-    assert passes("grey_supervisor", gone)["changed"]
-    assert not passes("grey_supervisor", gone)["changed"]
-    assert passes("grey_supervisor", host.args("a"))["programs"]["a"]["pid"] == first
+    assert passes("grey_programs", gone, check=True)["changed"]
+    assert passes("grey_programs", gone)["changed"]
+    assert not passes("grey_programs", gone)["changed"]
+    assert passes("grey_programs", host.args("a"))["programs"]["a"]["pid"] == first
 
 
 def test_a_stopped_program_is_started_again(host: Host) -> None:
     from ansible_collections.grey.distributed.plugins.module_utils._supervisor_rpc import SupervisorClient
 
-    passes("grey_supervisor", host.args("a"))
+    passes("grey_programs", host.args("a"))
     SupervisorClient(host.root / "run" / "supervisor.sock").stop("a", 5.0)
-    assert passes("grey_supervisor", host.args("a"), check=True)["changed"]
-    answer = passes("grey_supervisor", host.args("a"))
+    assert passes("grey_programs", host.args("a"), check=True)["changed"]
+    answer = passes("grey_programs", host.args("a"))
     assert answer["changed"]
     assert answer["programs"]["a"]["state"] == "RUNNING"
 
 
 def test_a_killed_supervisords_orphans_are_ended(host: Host) -> None:
-    before = passes("grey_supervisor", host.args("a"))["programs"]["a"]["pid"]
+    before = passes("grey_programs", host.args("a"))["programs"]["a"]["pid"]
     host.kill_supervisord()
-    foreseen = passes("grey_supervisor", host.args("a"), check=True)
+    foreseen = passes("grey_programs", host.args("a"), check=True)
     assert [item["pid"] for item in foreseen["orphans_ended"]] == [before]
     assert host.pids() == {"sleep": before}
-    answer = passes("grey_supervisor", host.args("a"))
+    answer = passes("grey_programs", host.args("a"))
     assert [item["pid"] for item in answer["orphans_ended"]] == [before]
     assert host.pids()["sleep"] == answer["programs"]["a"]["pid"] != before
-    assert not passes("grey_supervisor", host.args("a"))["changed"]
+    assert not passes("grey_programs", host.args("a"))["changed"]
 
 
 def test_everything_is_removed_though_supervisord_was_killed(host: Host) -> None:
-    passes("grey_supervisor", host.args("a"))
+    passes("grey_programs", host.args("a"))
     host.kill_supervisord()
-    assert passes("grey_supervisor", host.args(state="absent"))["changed"]
+    assert passes("grey_programs", host.args(state="absent"))["changed"]
     assert host.pids() == {}
-    assert not passes("grey_supervisor", host.args(state="absent"))["changed"]
+    assert not passes("grey_programs", host.args(state="absent"))["changed"]
 
 
 def test_a_run_that_was_cut_short_before_the_restart_is_repaired(host: Host) -> None:
-    passes("grey_supervisor", host.args("a"))
+    passes("grey_programs", host.args("a"))
     conf = host.root / "etc" / "programs" / "a.conf"
-    old = passes("grey_supervisor", host.args("a"))["programs"]["a"]["pid"]
+    old = passes("grey_programs", host.args("a"))["programs"]["a"]["pid"]
     host.input.write_text("two")
-    from ansible_collections.grey.distributed.plugins.module_utils import _files, _supervisor_conf
+    from ansible_collections.grey.distributed.plugins.module_utils import _files, _programs, _supervisor_conf
 
     # What an interrupted run leaves: the new file, and the old process.
     program = host.program("a")
@@ -207,17 +212,17 @@ def test_a_run_that_was_cut_short_before_the_restart_is_repaired(host: Host) -> 
     layout = _supervisor_conf.Layout(
         str(host.root), f"{host.root}/log", f"{host.root}/run", f"{host.root}/etc/supervisord.conf"
     )
-    wanted = _supervisor_conf.Program("a", tuple(program["command"]), 100, 2, (str(host.input),), files)
+    wanted = _programs.Program("a", tuple(program["command"]), 100, 2, (str(host.input),), files)
     conf.write_text(_supervisor_conf.program_file(layout, wanted).content)
-    answer = passes("grey_supervisor", host.args("a"))
+    answer = passes("grey_programs", host.args("a"))
     assert answer["programs"]["a"]["restarted"]
     assert answer["programs"]["a"]["pid"] != old
-    assert not passes("grey_supervisor", host.args("a"))["changed"]
+    assert not passes("grey_programs", host.args("a"))["changed"]
 
 
 def test_a_program_that_ends_at_once_shows_its_log(host: Host) -> None:
     failing = host.program("greyd", sys.executable, "-c", "print(8080*8080)")
-    message = fails("grey_supervisor", host.args(programs=[failing]))
+    message = fails("grey_programs", host.args(programs=[failing]))
     assert message.startswith(
         "greyd: wanted it to run, found: it ended 3 times right after its start. The end of "
     )
@@ -225,5 +230,5 @@ def test_a_program_that_ends_at_once_shows_its_log(host: Host) -> None:
 
 
 def test_a_wrong_supervisord_is_named(host: Host) -> None:
-    message = fails("grey_supervisor", host.args("a", supervisord=f"{host.root}/none"))
+    message = fails("grey_programs", host.args("a", manager={"supervisord": f"{host.root}/none"}))
     assert message.startswith(f"{host.root}/none: wanted a program that can be started, found: No such file")

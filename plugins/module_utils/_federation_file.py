@@ -139,7 +139,8 @@ def _host(
                 "name": STORE_AUTHORITY,
                 "authority": STORE_AUTHORITY,
                 "common_name": host,
-                "dns": [host],
+                # Members demand the second name of each other: a greyd's certificate joins nothing.
+                "dns": [host, *([f"{STORE_AUTHORITY}.{federation['domain']}"] if member else [])],
                 "addresses": sorted(set(addresses)),
             }
         )

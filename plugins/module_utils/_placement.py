@@ -122,7 +122,9 @@ def _host(
     addresses = sorted({inventory.addresses[host], *inventory.sources.get(host, ())})
     certificates = [_certificate(FEDERATION_AUTHORITY, FEDERATION_AUTHORITY, identity, dns, own_addresses)]
     if cluster["voter"]:
-        certificates.append(_certificate(STORE_AUTHORITY, STORE_AUTHORITY, host, [host], addresses))
+        # Members demand the second name of each other: a greyd's certificate joins nothing.
+        names = [host, *([f"{STORE_AUTHORITY}.{federation['domain']}"] if member else [])]
+        certificates.append(_certificate(STORE_AUTHORITY, STORE_AUTHORITY, host, names, addresses))
     if engine == "etcd":
         authority = engine_authority(cluster["name"])
         certificates.append(_certificate(ENGINE, authority, host, [identity], addresses))

@@ -20,7 +20,7 @@ from support.federation import GREYD
 from support.pki import Authority
 
 from grey.store import etcd_engine
-from grey.store.etcd_process import MemberRefused
+from grey.store.etcd_data import MemberRefused
 from grey.store.interface import Item, Write
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from support.etcd_cluster import ETCD
+from support.etcd_cluster import ETCD, write_bootstrap
 from support.pki import Authority
 from support.store_load import until
 
@@ -26,15 +26,18 @@ from grey.config.model import Endpoint
 from grey.link.etcd import Member
 from grey.link.etcd_health import ask_health
 from grey.store.etcd import EtcdAccess, EtcdStore
-from grey.store.etcd_engine import Timing, clear_socket, command_line
+from grey.store.etcd_bootstrap import load
+from grey.store.etcd_data import inspect
+from grey.store.etcd_engine import clear_socket, command_line, member_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from grey.link.etcd_health import MemberHealth
+    from grey.store.etcd_bootstrap import State
 
 PEER_NAME = "aws-east.grey.internal"
-QUICK = Timing(heartbeat_milliseconds=50, election_milliseconds=500)
+HEARTBEAT_MILLISECONDS = 50
 QUOTA_BYTES = 256 * 1024 * 1024
 _ENVIRONMENT = ("PATH", "ETCD_UNSUPPORTED_ARCH")
 # Ends the process with the test. Not a preexec_fn: gRPC's threads make a fork abort now and then.
@@ -76,12 +79,18 @@ class EngineProcess:
         plain["quota"] = f"{plain.pop('quota_bytes') // 2**20}Mi"
         member = plain["member"]
         member["peer"] = str(self.member.peer)
-        member["members"] = {name: str(peer) for name, peer in self.member.members.items()}
+        member["heartbeat"] = f"{member.pop('heartbeat_milliseconds')}ms"
         return {key: value for key, value in plain.items() if value is not None}
+
+    def bootstrap(self, state: State, members: Mapping[str, Endpoint], token: str) -> None:
+        """Write the file that says how it begins."""
+        write_bootstrap(Path(self.member.bootstrap_file), state, members, token)
 
     def start(self) -> None:
         """Start it; ``EngineCluster.healthy`` waits until it answers."""
-        command = [*_DIES_WITH_US, *command_line(self.store, self.member, PEER_NAME, timing=QUICK)]
+        has_data = inspect(Path(self.member.data_dir)) == "member"
+        bootstrap = None if has_data else load(member_data(self.member))
+        command = [*_DIES_WITH_US, *command_line(self.store, self.member, PEER_NAME, bootstrap)]
         command += [f"--{name}={value}" for name, value in self._options.items()]
         Path(self.member.run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         clear_socket(self.store)
@@ -206,10 +215,10 @@ class EngineCluster:
             data_dir=str(folder / "data"),
             run_dir=str(folder / "run"),
             marker_file=str(folder / "member.json"),
+            bootstrap_file=str(folder / "bootstrap.json"),
             peer=peers[name],
             tls=files,
-            members=peers,
-            token=self.folder.name,
+            heartbeat_milliseconds=HEARTBEAT_MILLISECONDS,
         )
         store = DataStore(
             engine="etcd",
@@ -218,7 +227,9 @@ class EngineCluster:
             quota_bytes=quota_bytes,
             member=member,
         )
-        return EngineProcess(folder, store, options)
+        process = EngineProcess(folder, store, options)
+        process.bootstrap("new", peers, self.folder.name)
+        return process
 
 
 @asynccontextmanager

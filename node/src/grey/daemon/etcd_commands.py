@@ -10,8 +10,9 @@ from grey.federation import member_process
 from grey.store import etcd_engine
 
 if TYPE_CHECKING:
+    from grey.config.federation_store import FederationStoreAccess
     from grey.config.model import Federation
-    from grey.config.node import FederationStoreAccess, NodeFile
+    from grey.config.node import NodeFile
     from grey.store.etcd_process import CheckResult
 
 
@@ -60,17 +61,21 @@ class FederationStore:
         if config.federation_store is None:
             raise Absent("node.federation_store is needed here, but it is absent")
         self._access: FederationStoreAccess = config.federation_store
-        self._federation = federation.name
+        self._federation = federation
 
     def command(self) -> list[str]:
         """Make everything ready; return the command line to become."""
         if self._access.member is None:
             raise Absent("node.federation_store.member is needed here, but it is absent")
-        return member_process.prepare(self._access.member)
+        return member_process.prepare(self._access.member, member_process.peer_name(self._federation))
 
     async def check(self, wait_seconds: float) -> CheckResult:
         """Ask until it is healthy or time is over."""
         access = self._access
         return await member_process.check_health(
-            self._federation, access.endpoints, access.tls, member=access.member, wait_seconds=wait_seconds
+            self._federation.name,
+            access.endpoints,
+            access.tls,
+            member=access.member,
+            wait_seconds=wait_seconds,
         )

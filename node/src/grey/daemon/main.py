@@ -139,7 +139,8 @@ def _run_etcd(
     path: str, kind: Callable[[NodeFile, Federation], Etcd], *, check_health: bool, wait_seconds: float
 ) -> None:
     from grey.daemon.etcd_commands import Absent
-    from grey.store.etcd_process import MemberRefused, become
+    from grey.store.etcd_data import MemberRefused
+    from grey.store.etcd_process import become
 
     try:
         etcd = kind(*_load(path))

@@ -33,10 +33,14 @@ class MemberHealth(msgspec.Struct, frozen=True):
 
 
 class StoreHealth(msgspec.Struct, frozen=True):
-    """All members; ``majority``: more than half of them answer and follow the same leader."""
+    """All members; ``majority``: more than half of them answer and follow the same leader.
+
+    ``peers`` are the peer endpoints by name, as far as those that answer know them.
+    """
 
     majority: bool
     members: tuple[MemberHealth, ...]
+    peers: dict[str, str] = {}
 
     @property
     def reachable(self) -> int:
@@ -53,6 +57,7 @@ async def ask_health(members: Sequence[Member], timeout_seconds: float) -> Store
     return StoreHealth(
         majority=agreed > len(members) // 2,
         members=tuple(_health(answer, names) for answer in answers),
+        peers=_peers(answers),
     )
 
 
@@ -91,6 +96,12 @@ def _names(answers: Sequence[_Answer]) -> dict[str, str]:
             if answer.status.header.member_id == listed.ID:
                 names[answer.endpoint] = listed.name
     return names
+
+
+def _peers(answers: Sequence[_Answer]) -> dict[str, str]:
+    """Map names to peer endpoints; a member that never ran has no name."""
+    listed = [each for answer in answers if answer.listed is not None for each in answer.listed.members]
+    return {each.name: url.partition("://")[2] for each in listed if each.name for url in each.peerURLs}
 
 
 def _health(answer: _Answer, names: dict[str, str]) -> MemberHealth:

@@ -20,30 +20,21 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import msgspec
 
 from grey.link.etcd_health import MemberHealth, StoreHealth
+from grey.store import etcd_bootstrap
 from grey.store.durable import replace_file
+from grey.store.etcd_data import MemberRefused, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from grey.store.etcd_bootstrap import Bootstrap
+    from grey.store.etcd_data import MemberData
 
 _log = logging.getLogger(__name__)
 
 State = Literal["bootstrapping", "member"]
 
 _POLL_SECONDS = 0.5
-
-
-class MemberRefused(Exception):
-    """The member must not be started on what is on disk; the message says why and what to do."""
-
-
-class MemberData(msgspec.Struct, frozen=True):
-    """Where a member's data and marker are. ``store`` names what it is a member of, ``key`` its section."""
-
-    name: str
-    data_dir: str
-    marker_file: str
-    store: str
-    key: str
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -58,27 +49,35 @@ class _Marker(msgspec.Struct, frozen=True):
     state: State
 
 
-def prepare(member: MemberData) -> None:
-    """Check the member's data against its marker, and make the marker. Raises MemberRefused."""
-    state = _read_marker(Path(member.marker_file))
-    data = _inspect(Path(member.data_dir))
+def prepare(member: MemberData) -> Bootstrap | None:
+    """Check the member's data against its marker, and make the marker.
+
+    Returns how to begin, None for a member that has data. Raises MemberRefused.
+    """
+    own = member.own
+    state = _read_marker(Path(own.marker_file))
+    data = inspect(Path(own.data_dir))
     if data == "foreign":
         raise MemberRefused(
-            f"{member.data_dir} must be empty or hold an etcd member (member/wal, member/snap), "
+            f"{own.data_dir} must be empty or hold an etcd member (member/wal, member/snap), "
             f"but holds other files: check {member.key}.data_dir in the node's file"
         )
     if state == "member" and data == "empty":
         raise MemberRefused(
-            f"{member.marker_file} says that {member.name} is a member of {member.store}, "
-            f"but its data in {member.data_dir} is gone. Put the data back; if it is lost for good, "
+            f"{own.marker_file} says that {own.name} is a member of {member.store}, "
+            f"but its data in {own.data_dir} is gone. Put the data back; if it is lost for good, "
             "replace the member: remove it from the store (etcdctl member remove), "
-            f"delete {member.marker_file}, add it anew"
+            f"delete {own.marker_file}, add it anew"
         )
     if state is None and data == "member":
-        _log.warning("adopting the etcd member found in %s: it had no marker file", member.data_dir)
+        _log.warning("adopting the etcd member found in %s: it had no marker file", own.data_dir)
         write_marker(member, "member")
-    elif state is None:
+    if data == "member":
+        return None
+    bootstrap = etcd_bootstrap.load(member)
+    if state is None:
         write_marker(member, "bootstrapping")
+    return bootstrap
 
 
 def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
@@ -105,13 +104,13 @@ async def check_health(
     deadline = loop.time() + wait_seconds
     while True:
         health = await ask()
-        done = health.majority and (member is None or takes_part(health, member.name))
+        done = health.majority and (member is None or takes_part(health, member.own.name))
         left = deadline - loop.time()
         if done or left <= 0:
             break
         await asyncio.sleep(min(_POLL_SECONDS, left))
     changed = False
-    if done and member is not None and _read_marker(Path(member.marker_file)) == "bootstrapping":
+    if done and member is not None and _read_marker(Path(member.own.marker_file)) == "bootstrapping":
         write_marker(member, "member")
         changed = True
     return CheckResult(health.majority, changed, health.members)
@@ -124,7 +123,7 @@ def takes_part(health: StoreHealth, name: str) -> bool:
 
 def write_marker(member: MemberData, state: State) -> None:
     """Write the marker durably: it is there completely or not at all, also after a power cut."""
-    path = Path(member.marker_file)
+    path = Path(member.own.marker_file)
     try:
         # The check may run as root, the member reads the file as its own user.
         replace_file(path, msgspec.json.encode(_Marker(state)), mode=0o644)
@@ -145,16 +144,3 @@ def _read_marker(path: Path) -> State | None:
             f'read ({fault}): write {{"state": "member"}} into it if this host was '
             "ever a member, else delete it"
         ) from fault
-
-
-def _inspect(data_dir: Path) -> Literal["empty", "member", "foreign"]:
-    """Say what a data folder holds. A member without a write-ahead log counts as empty, as etcd sees it."""
-    try:
-        names = {entry.name for entry in data_dir.iterdir()}
-    except FileNotFoundError:
-        return "empty"
-    except OSError as fault:
-        raise MemberRefused(f"{data_dir} cannot be read ({fault}): check its owner and mode") from fault
-    if any((data_dir / "member" / "wal").glob("*.wal")):
-        return "member"
-    return "empty" if names <= {"member", "lost+found"} else "foreign"

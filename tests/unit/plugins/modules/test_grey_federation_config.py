@@ -71,7 +71,7 @@ def test_hosts_and_members_come_from_the_inventory(fake: Fake) -> None:
         "name": "federation-store",
         "authority": "federation-store",
         "common_name": "a",
-        "dns": ["a"],
+        "dns": ["a", "federation-store.grey.internal"],
         "addresses": ["127.0.0.1", "127.77.1.1"],
     }
     assert answer["hosts"]["a"] == {

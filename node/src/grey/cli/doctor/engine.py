@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from grey.cli.doctor.findings import Finding
     from grey.config.engine import DataStore
-    from grey.config.node import FederationStoreAccess, NodeFile
+    from grey.config.federation_store import FederationStoreAccess
+    from grey.config.node import NodeFile
     from grey.link.etcd_health import MemberHealth, StoreHealth
 
 ENGINE = Area("engine")
@@ -150,10 +151,8 @@ async def _etcd(store: DataStore, timeout_seconds: float) -> list[Finding]:
             findings.append(ENGINE.problem("majority", found, _OTHERS))
         findings += _quota(member, store.quota_bytes)
     if store.member is not None:
-        others = {name: peer for name, peer in store.member.members.items() if name != store.member.name}
-        reached = await asyncio.gather(
-            *(_connects(peer.host, peer.port, timeout_seconds) for peer in others.values())
-        )
+        others = {name: peer for name, peer in health.peers.items() if name != store.member.name}
+        reached = await asyncio.gather(*(_connects(peer, timeout_seconds) for peer in others.values()))
         for (name, peer), ok in zip(others.items(), reached, strict=True):
             if ok:
                 findings.append(ENGINE.ok(name, f"{peer} takes connections of peers"))
@@ -250,10 +249,11 @@ def _local(area: Area, member: _Member) -> Iterator[Finding]:
         yield area.ok("member", f"{member.name} has its data in {member.data_dir}")
 
 
-async def _connects(host: str, port: int, timeout_seconds: float) -> bool:
+async def _connects(peer: str, timeout_seconds: float) -> bool:
+    host, _, port = peer.rpartition(":")
     try:
         async with asyncio.timeout(timeout_seconds):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     except (OSError, TimeoutError):
         return False
     writer.close()

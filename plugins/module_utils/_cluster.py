@@ -52,7 +52,7 @@ class Cluster:
         answer = self._run("--check-health", "--wait", f"{wait_seconds:g}", wait_seconds=wait_seconds)
         if answer.code == _REFUSED:
             raise GreyError(f"{self._group}: the state on this host was refused: {answer.said()}", members=[])
-        said = _object(answer) if answer.output.strip() else {}
+        said = answer.object() if answer.output.strip() else {}
         members = list(said.get("members", []))
         if answer.code != 0 or not said.get("healthy"):
             raise GreyError(
@@ -74,7 +74,7 @@ class Cluster:
             )
         return [
             Member(each["name"], each["peer"], bool(each["learner"]), bool(each["reachable"]))
-            for each in _object(answer)["members"]
+            for each in answer.object()["members"]
         ]
 
     def admit(self, wanted: Mapping[str, str], name: str, token: str) -> Outcome:
@@ -160,10 +160,3 @@ def _problems(members: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(
         f"{member.get('endpoint', 'a member')}: {member.get('problem') or 'healthy'}" for member in members
     )
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    said = answer.json()
-    if not isinstance(said, dict):
-        raise GreyError(f"{' '.join(answer.command)}: wanted a JSON object, found: {answer.said()}")
-    return said

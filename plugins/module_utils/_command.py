@@ -40,6 +40,13 @@ class Answer:
                 f"{self.said()}"
             ) from None
 
+    def object(self) -> dict[str, Any]:
+        """Return the JSON object on standard output. Fails with what was printed instead."""
+        found = self.json()
+        if not isinstance(found, dict):
+            raise GreyError(f"{shlex.join(self.command)}: wanted a JSON object, found: {self.said()}")
+        return found
+
     def said(self) -> str:
         """Return the end of what the command printed, its errors first."""
         text = "\n".join(part.strip() for part in (self.errors, self.output) if part.strip())

@@ -199,18 +199,20 @@ markers:
   type: dict
   sample: {federation-store: member}
 release:
-  description: The release that is installed on the host and in use; none when there is none, or only a part of one.
-  returned: when O(install_dir) is given
+  description:
+    - The release that is installed on the host and in use; null when there is none, or only a part of one, or without
+      O(install_dir).
+  returned: success
   type: str
   sample: 0.2.0-1a2b3c4d
 chosen:
-  description: The release that should run here; none when the host does not have the one that O(version) names.
-  returned: when O(install_dir) is given
+  description: The release that should run here; null when the host does not have the one that O(version) names.
+  returned: success
   type: str
   sample: 0.3.0-5e6f7a8b
 releases:
   description: The releases that are installed, the newest installation first.
-  returned: when O(install_dir) is given
+  returned: success
   type: list
   elements: str
   sample: [0.3.0-5e6f7a8b, 0.2.0-1a2b3c4d]
@@ -275,7 +277,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         faults += _preflight.address_faults(params["node_file"], params["address"], params["address_hint"])
         if params["engine"] is not None:
             faults += _preflight.engine_faults(params["node_file"], params["engine"])
-    installed: dict[str, Any] = {}
+    installed: dict[str, Any] = {"release": None, "chosen": None, "releases": []}
     if params["install_dir"] is not None:
         python_faults, python = _preflight.python_faults(params["python"] or sys.executable)
         faults += python_faults

@@ -131,6 +131,39 @@ def test_a_refusal_of_greyd_is_passed_on(fake: Fake) -> None:
     )
 
 
+def says(folder: Path, answer: Any, code: int = 0) -> dict[str, Any]:
+    greyd = program(folder / "greyd", f"import sys\nprint({json.dumps(answer)!r})\nsys.exit({code})\n")
+    return {"greyd": greyd, "config": "/etc/grey/grey.yaml", "group": "federation-store", "wait": 5}
+
+
+def test_a_member_is_confirmed_once(tmp_path: Path) -> None:
+    healthy = {"healthy": True, "members": []}
+    assert passes("grey_cluster", says(tmp_path, {**healthy, "changed": True}))["changed"]
+    assert not passes("grey_cluster", says(tmp_path, {**healthy, "changed": False}))["changed"]
+
+
+def test_check_mode_asks_no_member(tmp_path: Path) -> None:
+    assert passes("grey_cluster", says(tmp_path, {}, 1), check=True)["healthy"] is None
+
+
+def test_an_unhealthy_group_names_its_members(tmp_path: Path) -> None:
+    members = [
+        {"endpoint": "127.77.1.1:2379", "problem": "connection refused"},
+        {"endpoint": "127.77.2.1:2379", "problem": None},
+    ]
+    assert fails(
+        "grey_cluster", says(tmp_path, {"healthy": False, "changed": False, "members": members}, 1)
+    ) == (
+        "federation-store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
+        "127.77.2.1:2379: healthy; look at its log on the members"
+    )
+
+
+def test_a_refused_state_is_passed_on(tmp_path: Path) -> None:
+    message = fails("grey_cluster", says(tmp_path, "the data is gone", 3))
+    assert message == 'federation-store: the state on this host was refused: "the data is gone"'
+
+
 def plan(markers: dict[str, str | None], **group: Any) -> dict[str, Any]:
     return {
         "groups": [{**GROUP, **group}],

@@ -58,7 +58,6 @@ def test_node_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-@pytest.mark.parametrize("module", ["grey_node", "grey_federation_store"])
 def test_greyd_runs_as_its_user(module: str) -> None:
     nobody = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is closed to other users
@@ -105,38 +104,6 @@ def test_a_refused_state_is_passed_on(tmp_path: Path, code: int, message: str) -
     config.write_text("")
     greyd = says(tmp_path, "greyd", (code, "", "the data is gone"))
     assert fails("grey_node", {"greyd": greyd, "config": str(config)}) == message.format(config=config)
-
-
-def store(tmp_path: Path, *answers: tuple[int, Any, str]) -> dict[str, Any]:
-    return {"greyd": says(tmp_path, "greyd", *answers), "config": "/etc/grey/grey.yaml", "wait": 5}
-
-
-def test_a_member_is_confirmed_once(tmp_path: Path) -> None:
-    healthy = {"healthy": True, "members": []}
-    args = store(tmp_path, (0, {**healthy, "changed": True}, ""), (0, {**healthy, "changed": False}, ""))
-    assert passes("grey_federation_store", args)["changed"]
-    assert not passes("grey_federation_store", args)["changed"]
-    assert calls(tmp_path, "greyd")[0] == [
-        "federation-store", "--config", "/etc/grey/grey.yaml", "--check-health", "--wait", "5",
-    ]  # fmt: skip
-
-
-def test_check_mode_asks_no_member(tmp_path: Path) -> None:
-    args = store(tmp_path, (1, "", ""))
-    assert passes("grey_federation_store", args, check=True)["healthy"] is None
-    assert calls(tmp_path, "greyd") == []
-
-
-def test_an_unhealthy_store_names_its_members(tmp_path: Path) -> None:
-    members = [
-        {"endpoint": "127.77.1.1:2379", "problem": "connection refused"},
-        {"endpoint": "127.77.2.1:2379", "problem": None},
-    ]
-    args = store(tmp_path, (1, {"healthy": False, "changed": False, "members": members}, ""))
-    assert fails("grey_federation_store", args) == (
-        "federation store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
-        "127.77.2.1:2379: healthy; look at federation-store.log on the members"
-    )
 
 
 def cluster(name: str, status: str = "replica", **more: Any) -> dict[str, Any]:

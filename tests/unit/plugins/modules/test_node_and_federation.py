@@ -58,7 +58,8 @@ def test_node_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_greyd_runs_as_its_user(module: str) -> None:
+@pytest.mark.parametrize(("module", "more"), [("grey_node", {}), ("grey_cluster", {"group": "engine"})])
+def test_greyd_runs_as_its_user(module: str, more: dict[str, str]) -> None:
     nobody = pwd.getpwnam("nobody")
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is closed to other users
         path = Path(folder)
@@ -70,7 +71,7 @@ def test_greyd_runs_as_its_user(module: str) -> None:
         )
         greyd.chmod(0o755)
         (path / "grey.yaml").write_text("")
-        passes(module, {"greyd": str(greyd), "config": f"{path}/grey.yaml", "user": "nobody"})
+        passes(module, {"greyd": str(greyd), "config": f"{path}/grey.yaml", "user": "nobody", **more})
         assert said.read_text().split() == [str(nobody.pw_uid), str(nobody.pw_gid), "/", nobody.pw_dir]
         assert (said.stat().st_uid, said.stat().st_mode & 0o777) == (nobody.pw_uid, 0o600)
 

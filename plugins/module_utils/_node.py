@@ -58,7 +58,7 @@ def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool, u
     if answer.code != 0 or not said.get("healthy"):
         raise GreyError(
             f"federation store: wanted a healthy majority within {wait_seconds:g} s, found "
-            f"{_members(members) or answer.said()}; look at federation-store.log on the members",
+            f"{_members(members) or answer.said()}; look at its log on the members",
             members=members,
         )
     outcome = Outcome({"healthy": True, "members": members})
@@ -109,7 +109,7 @@ class Control:
                 limit = f" within {wait_seconds:g} s" if wait_seconds > 0 else ""
                 raise GreyError(
                     f"federation {self._federation}: wanted {_wish(online)}{limit}, found: {found}; "
-                    "look at greyd.log on the hosts"
+                    "look at the log of greyd on the hosts"
                 )
             time.sleep(_POLL_SECONDS)
 

@@ -103,6 +103,21 @@ options:
         description: The oldest version that will do.
         type: str
         required: true
+  manager:
+    description:
+      - What is to keep the programs running.
+      - V(systemd) must run the host, and needs root; V(supervisor) runs everything as the one who connects.
+    type: str
+    choices: [systemd, supervisor]
+    default: supervisor
+  user:
+    description: The user that everything is to belong to; empty for the one who connects.
+    type: str
+    default: ""
+  group:
+    description: The group that everything is to belong to; empty for that of the one who connects.
+    type: str
+    default: ""
   marker_file:
     description: The marker of the federation store's member, when the host has one.
     type: path
@@ -170,6 +185,11 @@ confirmed:
   returned: success
   type: bool
   sample: true
+account:
+  description: Whether O(user) and O(group) are there; also when none is wanted.
+  returned: success
+  type: bool
+  sample: true
 release:
   description: The release that is installed on the host and in use; none when there is none, or only a part of one.
   returned: when O(install_dir) is given
@@ -221,6 +241,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     binary_faults, versions = _preflight.binary_faults(binaries)
     faults = [
         *_preflight.architecture_faults(),
+        *_preflight.manager_faults(params["manager"], params["user"]),
         *_preflight.path_faults([params["root"]]),
         *_preflight.socket_faults(params["sockets"], params["hint"]),
         *_preflight.port_faults(params["address"], ports, instance),
@@ -250,6 +271,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
             "versions": versions,
             "confirmed": marker is not None and _preflight.marker_state(marker) == "member",
             "absent": absent,
+            "account": _preflight.account_there(params["user"], params["group"]),
             **installed,
         }
     )
@@ -300,6 +322,9 @@ def main() -> None:
                     "minimum": {"type": "str", "required": True},
                 },
             },
+            "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "supervisor"},
+            "user": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
             "marker_file": {"type": "path"},
             "hint": {"type": "str", "default": "choose a shorter root folder"},
             "node_file": {"type": "path"},

@@ -135,7 +135,7 @@ def test_an_unhealthy_store_names_its_members(tmp_path: Path) -> None:
     args = store(tmp_path, (1, {"healthy": False, "changed": False, "members": members}, ""))
     assert fails("grey_federation_store", args) == (
         "federation store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
-        "127.77.2.1:2379: healthy; look at federation-store.log on the members"
+        "127.77.2.1:2379: healthy; look at its log on the members"
     )
 
 
@@ -175,7 +175,7 @@ def test_info_says_what_is_missing(tmp_path: Path, wait: float, limit: str) -> N
     args = control(tmp_path, (0, status, ""), online=["a", "b"], wait=wait)
     assert fails("grey_federation_info", args) == (
         f"federation global-grey: wanted a primary and a, b online{limit}, found: no primary yet; "
-        "a is refused (disk full); b is not part of it; look at greyd.log on the hosts"
+        "a is refused (disk full); b is not part of it; look at the log of greyd on the hosts"
     )
 
 

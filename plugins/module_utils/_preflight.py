@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import errno
+import grp
 import json
 import os
 import platform
+import pwd
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.grey.distributed.plugins.module_utils import _processes
+from ansible_collections.grey.distributed.plugins.module_utils import _processes, _supervisor_conf, _systemctl
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._interpreter import Interpreter, look
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
@@ -70,6 +72,24 @@ def port_faults(address: str, ports: Iterable[tuple[int, str]], instance: str) -
 def runs(instance: str, program: str) -> bool:
     """Whether a process of the instance runs a program (a path), which proves that it can."""
     return any(program in _processes.command_line(item.pid).split() for item in _processes.marked(instance))
+
+
+def manager_faults(manager: str, user: str) -> list[str]:
+    """Say why what is to keep the programs running cannot do so here, or not as ``user``."""
+    fault = _systemctl.fault() if manager == "systemd" else _supervisor_conf.user_fault(user)
+    return [fault] if fault is not None else []
+
+
+def account_there(user: str, group: str) -> bool:
+    """Whether the host has a user and a group; an empty name is no wish."""
+    try:
+        if user:
+            pwd.getpwnam(user)
+        if group:
+            grp.getgrnam(group)
+    except KeyError:
+        return False
+    return True
 
 
 def marker_state(path: str) -> str | None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import shlex
 from dataclasses import dataclass
@@ -24,16 +26,12 @@ SUPERVISOR_DIGEST = "GREY_SUPERVISOR_DIGEST"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an instance of supervisord keeps its things; ``instance`` marks all its processes.
-
-    ``user`` is whom the programs run as; empty when that is supervisord's own.
-    """
+    """Where an instance of supervisord keeps its things; ``instance`` marks all its processes."""
 
     root: str
     log_dir: str
     run_dir: str
     config_file: str
-    user: str = ""
 
     @property
     def instance(self) -> str:
@@ -58,6 +56,21 @@ class Layout:
     def log_file(self, program: str) -> Path:
         """Return where a program's standard output and error go."""
         return Path(self.log_dir) / f"{program}.log"
+
+
+def user_fault(user: str) -> str | None:
+    """Say why supervisord's programs cannot run as a user; an empty name is whoever connects."""
+    number = os.geteuid()
+    try:
+        here = pwd.getpwuid(number).pw_name
+    except KeyError:
+        here = str(number)
+    if user in ("", here):
+        return None
+    return (
+        f"user: wanted to connect as {user}, whom supervisord and its programs then run as, found {here}; "
+        f"connect as {user}, or leave grey_user empty"
+    )
 
 
 def supervisor_file(layout: Layout) -> File:
@@ -117,9 +130,6 @@ stdout_logfile = {_value(str(layout.log_file(program.name)))}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 5
 """
-    if layout.user:
-        _plain(layout.user)
-        body += f"user = {layout.user}\n"
     variables = [
         (MARKER, layout.instance),
         (PROGRAM_DIGEST, program_digest(body, program)),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,21 @@ class UnitState:
 def booted() -> bool:
     """Whether systemd is what runs this host."""
     return BOOTED.is_dir()
+
+
+def fault() -> str | None:
+    """Say why this user cannot keep programs running with this host's systemd."""
+    if not booted():
+        return (
+            f"systemd: wanted it to run this host, found no {BOOTED}; for a host without it set "
+            "grey_program_manager=supervisor"
+        )
+    if os.geteuid() != 0:
+        return (
+            "systemd: wanted root, whose units these are, found another user; connect as root or set "
+            "ansible_become, or set grey_program_manager=supervisor"
+        )
+    return None
 
 
 def show(units: Sequence[str]) -> dict[str, UnitState]:

@@ -9,7 +9,6 @@ by hand or overridden by a drop-in is put right.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from typing import TYPE_CHECKING
@@ -64,7 +63,9 @@ class Systemd:
         ``inputs_changed``: in check mode, an earlier step would have changed a file that they depend on.
         ``defer_restarts``: start what is down, but only name what runs with an older configuration.
         """
-        _require_systemd()
+        fault = _systemctl.fault()
+        if fault is not None:
+            raise GreyError(fault)
         units = {item.name: unit_name(item.name) for item in programs}
         files = {item.name: unit_file(self._service, item) for item in programs}
         for unit in units.values():
@@ -228,19 +229,6 @@ class Systemd:
 
     def _note(self, subject: str, before: str, after: str) -> None:
         self._outcome.add(Change(subject, before, after))
-
-
-def _require_systemd() -> None:
-    if not _systemctl.booted():
-        raise GreyError(
-            f"systemd: wanted it to run this host, found no {_systemctl.BOOTED}; for a host without it set "
-            "grey_program_manager=supervisor"
-        )
-    if os.geteuid() != 0:
-        raise GreyError(
-            "systemd: wanted root, whose units these are, found another user; connect as root or set "
-            "ansible_become, or set grey_program_manager=supervisor"
-        )
 
 
 def _condition(state: UnitState, file: File, changed: bool) -> Condition:

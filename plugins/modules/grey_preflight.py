@@ -132,6 +132,21 @@ options:
   engine:
     description: What the data of the host should live in, V(sqlite) or V(etcd). Needs O(node_file).
     type: str
+  manager:
+    description:
+      - What is to keep the programs running.
+      - V(systemd) must run the host, and needs root; V(supervisor) runs everything as the one who connects.
+    type: str
+    choices: [systemd, supervisor]
+    default: supervisor
+  user:
+    description: The user that everything is to belong to; empty for the one who connects.
+    type: str
+    default: ""
+  group:
+    description: The group that everything is to belong to; empty for that of the one who connects.
+    type: str
+    default: ""
   hint:
     description: What to do about a path that is too long.
     type: str
@@ -198,6 +213,11 @@ markers:
   returned: success
   type: dict
   sample: {federation-store: member}
+account:
+  description: Whether O(user) and O(group) are there; also when none is wanted.
+  returned: success
+  type: bool
+  sample: true
 release:
   description:
     - The release that is installed on the host and in use; null when there is none, or only a part of one, or without
@@ -262,6 +282,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     binary_faults, versions = _preflight.binary_faults(binaries)
     faults = [
         *_preflight.architecture_faults(),
+        *_preflight.manager_faults(params["manager"], params["user"]),
         *_preflight.path_faults([params["root"]]),
         *_preflight.socket_faults(params["sockets"], params["hint"]),
         *_preflight.port_faults(params["address"], ports, instance),
@@ -307,6 +328,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
                 if item["wanted"]
             },
             "absent": absent,
+            "account": _preflight.account_there(params["user"], params["group"]),
             **installed,
         }
     )
@@ -370,6 +392,9 @@ def main() -> None:
                 },
             },
             "engine": {"type": "str"},
+            "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "supervisor"},
+            "user": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
             "hint": {"type": "str", "default": "choose a shorter root folder"},
             "node_file": {"type": "path"},
             "address_hint": {

@@ -56,7 +56,9 @@ options:
         type: path
         required: true
       user:
-        description: The user the programs run as; empty for the one who connects (root with systemd).
+        description:
+          - The user the programs run as; empty for the one who connects (root with systemd).
+          - With supervisord it can only be the one who connects.
         type: str
         default: ""
       group:
@@ -221,7 +223,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._files import Fil
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._programs import Program
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor import Supervisor
-from ansible_collections.grey.distributed.plugins.module_utils._supervisor_conf import Layout
+from ansible_collections.grey.distributed.plugins.module_utils._supervisor_conf import Layout, user_fault
 from ansible_collections.grey.distributed.plugins.module_utils._systemd import Systemd
 from ansible_collections.grey.distributed.plugins.module_utils._systemd_unit import Service
 
@@ -249,7 +251,10 @@ def _manager(said: dict[str, Any], state: str, check: bool) -> Systemd | Supervi
         return Systemd(Service(said["root"], said["run_dir"], said["user"], said["group"]), check=check)
     if state == "present" and not said["supervisord"]:
         raise GreyError("manager: wanted supervisord, the program, for kind supervisor; found none")
-    layout = Layout(said["root"], said["log_dir"], said["run_dir"], said["config_file"], said["user"])
+    fault = user_fault(said["user"])
+    if fault is not None:
+        raise GreyError(fault)
+    layout = Layout(said["root"], said["log_dir"], said["run_dir"], said["config_file"])
     return Supervisor(layout, said["supervisord"] or "", check=check)
 
 

@@ -44,9 +44,3 @@ def test_paths_that_its_files_cannot_carry_are_refused(path: str) -> None:
         supervisor_file(Layout(path, f"{path}/log", f"{path}/run", f"{path}/supervisord.conf"))
     with pytest.raises(GreyError, match="wanted a word without spaces"):
         program_file(LAYOUT, Program("a", (path,), 1, 2))
-
-
-def test_a_user_for_the_programs_alone() -> None:
-    layout = Layout("/r", "/r/log", "/r/run", "/r/etc/supervisord.conf", "grey")
-    assert "\nuser = grey\n" in program_file(layout, Program("a", ("/bin/true",), 1, 2)).content
-    assert "user" not in program_file(LAYOUT, Program("a", ("/bin/true",), 1, 2)).content

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import pwd
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.grey.distributed.plugins.module_utils import _systemctl
 from ansible_collections.grey.distributed.tests.unit.harness import fails, passes, program
 
 LISTEN = (
@@ -286,6 +288,43 @@ def test_a_python_that_no_release_can_be_installed_with_is_a_fault(tmp_path: Pat
     assert fault.startswith(f"h: {old}: wanted Python 3.11 to 3.14 for the node, found 3.9; install one and")
     (fault,) = faults(install_dir=str(tmp_path / "opt"), release="0.2.0-x", python=str(tmp_path / "none"))
     assert fault.startswith(f"h: {tmp_path}/none: wanted a program that can be started, found: No such file")
+
+
+def test_a_manager_of_programs_that_cannot_do_it_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_systemctl, "BOOTED", tmp_path / "none")
+    assert faults(manager="systemd") == [
+        (
+            f"h: systemd: wanted it to run this host, found no {tmp_path}/none; for a host without it set "
+            "grey_program_manager=supervisor"
+        )
+    ]
+    monkeypatch.setattr(_systemctl, "BOOTED", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert faults(manager="systemd", user="grey") == []
+    me = pwd.getpwuid(0).pw_name
+    assert faults(user=me) == []
+    assert faults(user="grey") == [
+        (
+            "h: user: wanted to connect as grey, whom supervisord and its programs then run as, found "
+            f"{me}; connect as grey, or leave grey_user empty"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "there"),
+    [
+        ("", "", True),
+        ("nobody", "", True),
+        ("nobody-of-grey", "", False),
+        ("nobody", "nobody-of-grey", False),
+    ],
+)
+def test_it_says_whether_the_account_is_there(user: str, group: str, there: bool) -> None:
+    args = {"host": "h", "address": "127.0.0.1", "user": user, "group": group}
+    assert passes("grey_preflight", args)["account"] is there
 
 
 def test_what_a_later_step_brings_is_no_fault(tmp_path: Path) -> None:

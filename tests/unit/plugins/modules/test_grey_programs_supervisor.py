@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from ansible_collections.grey.distributed.plugins.module_utils import _processes
 from ansible_collections.grey.distributed.tests.unit.harness import Script, fails, passes
 
 SUPERVISORD = shutil.which("supervisord", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+ME = pwd.getpwuid(os.geteuid()).pw_name
 pytestmark = pytest.mark.skipif(SUPERVISORD is None, reason="supervisord is not installed here")
 
 
@@ -96,6 +98,13 @@ def test_script(host: Host) -> None:
             (
                 host.args(manager={"supervisord": None}),
                 "manager: wanted supervisord, the program, for kind supervisor; found none",
+            ),
+            (
+                host.args(manager={"user": "nobody-of-grey"}),
+                (
+                    "user: wanted to connect as nobody-of-grey, whom supervisord and its programs then run "
+                    f"as, found {ME}; connect as nobody-of-grey, or leave grey_user empty"
+                ),
             ),
             (
                 host.args(programs=[{"name": "Wrong Name", "command": ["/bin/true"]}]),

@@ -25,12 +25,16 @@ _SCHEME = "https://"
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A member in a list. ``name`` is empty until it ran for the first time; ``peer`` is ``ADDRESS:PORT``."""
+    """A member in a list; ``peer`` is ``ADDRESS:PORT``.
+
+    ``name`` is empty for one that was added and never ran; one with which the group began has its name from
+    the beginning. ``ran``: it ran as a member.
+    """
 
     id: int
     name: str
     peer: str
-    learner: bool
+    ran: bool
 
 
 class PeerList(msgspec.Struct, frozen=True):
@@ -40,11 +44,11 @@ class PeerList(msgspec.Struct, frozen=True):
     members: tuple[Listed, ...]
 
 
-class _Member(msgspec.Struct, frozen=True, rename="camel"):
+class _Member(msgspec.Struct, frozen=True):
     id: int
-    peer_urls: list[str] = msgspec.field(name="peerURLs", default_factory=list)
     name: str = ""
-    is_learner: bool = False
+    peer_urls: list[str] = msgspec.field(name="peerURLs", default_factory=list)
+    client_urls: list[str] = msgspec.field(name="clientURLs", default_factory=list)
 
 
 async def ask_peers(peers: Iterable[str], tls: TlsFiles, timeout_seconds: float) -> dict[str, PeerList | str]:
@@ -77,7 +81,7 @@ def decode(page: bytes, cluster_id: str) -> PeerList:
     try:
         found = msgspec.json.decode(page, type=list[_Member])
         return PeerList(
-            int(cluster_id, 16), tuple(Listed(each.id, each.name, _peer(each), each.is_learner) for each in found)
+            int(cluster_id, 16), tuple(Listed(each.id, each.name, _peer(each), bool(each.client_urls)) for each in found)
         )
     except (msgspec.DecodeError, ValueError) as fault:
         raise MemberFault(f"what it says of its members cannot be read: {fault}", carried_out=False) from fault

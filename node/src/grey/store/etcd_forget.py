@@ -59,7 +59,7 @@ def still_member(member: MemberData, held: Identity | None, answers: Mapping[str
     ]
     if held is not None:
         return any(entry.id == held.member_id for entry in entries)
-    return any(entry.peer == str(member.own.peer) and entry.name for entry in entries)
+    return any(entry.peer == str(member.own.peer) and entry.ran for entry in entries)
 
 
 def _require_stopped(data: Path) -> None:

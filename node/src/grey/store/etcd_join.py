@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from grey.store.etcd_wal import Identity
 
 
-def joined(
-    member: MemberData, bootstrap: Bootstrap, answers: Mapping[str, PeerList | str]
-) -> Bootstrap:
-    """Return how to join the group as it is now, whoever came or went since the bootstrap file was written.
+def begin(member: MemberData, bootstrap: Bootstrap, answers: Mapping[str, PeerList | str]) -> Bootstrap:
+    """Return how a member without data begins, in the group as it is now, whatever the file said once.
 
-    ``answers`` are those of the file's other members, by their peers. Raises MemberRefused.
+    ``answers`` are those of the other members that the file names, by their peers. A ``new`` group that runs
+    already is joined by one that was added to it. Raises MemberRefused.
     """
     own = member.own
     lists = lists_of(answers)
+    if not lists and bootstrap.state == "new":
+        return bootstrap
     if not lists:
         raise NobodyAnswers(
             f"{own.name} shall join {member.store}, but none of its members answers ({_said(answers)}): start "
@@ -44,14 +45,18 @@ def joined(
             f"{own.name} with the peer {own.peer} is not a member of {member.store} ({names}) yet: add it "
             f"first, on the host of one of them: {member.command} add --name {own.name} --peer {own.peer}"
         )
-    if any(entry.name for _, entry in found):
+    if any(entry.ran for _, entry in found):
         raise MemberRefused(
             f"{own.name} ran before as a member of {member.store}, but its data in {own.data_dir} is gone, and "
             f"what it promised with it. {replace(member)}"
         )
+    group, entry = found[0]
+    same = {each.peer for each in group.members} == set(map(str, bootstrap.members.values()))
+    if bootstrap.state == "new" and entry.name and same:
+        return bootstrap  # one with which the group begins, later than the others
     members = {
-        own.name if entry.peer == str(own.peer) else _called(entry): values.endpoint(entry.peer)
-        for entry in found[0][0].members
+        own.name if each.peer == str(own.peer) else _called(each): values.endpoint(each.peer)
+        for each in group.members
     }
     return Bootstrap("existing", bootstrap.token, members)
 

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 
 ASK_SECONDS = 2.0
-"""How long a start waits for the other members' word; a member that has its data starts without it, too."""
+"""How long a start waits for the other members' word; it goes on without, unless it must join them."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -66,8 +66,7 @@ def prepare(member: MemberData) -> Bootstrap | None:
             etcd_marker.write(member, Marker("member"))
         return None
     bootstrap = etcd_bootstrap.load(member)
-    if bootstrap.state == "existing":
-        bootstrap = etcd_join.joined(member, bootstrap, ask_others(member, marker))
+    bootstrap = etcd_join.begin(member, bootstrap, ask_others(member, marker))
     if marker is None:
         etcd_marker.write(member, Marker("bootstrapping"))
     return bootstrap
@@ -75,7 +74,7 @@ def prepare(member: MemberData) -> Bootstrap | None:
 
 def ask_others(member: MemberData, marker: Marker | None) -> dict[str, PeerList | str]:
     """Ask the other members, as far as this host knows them, who the members are."""
-    # Imported here: a member that starts for the first time, in a new group, asks nobody.
+    # Imported here: most of what is done with members needs no HTTP.
     from grey.link.etcd_listed import ask_peers
 
     known = dict.fromkeys([*(marker.peers if marker else ()), *etcd_bootstrap.others(member)])

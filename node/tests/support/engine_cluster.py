@@ -152,9 +152,25 @@ class EngineCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="grey-engine-"))
         self.authority = Authority("engine")
         # Addresses that nobody else uses: a port of 127.0.0.1 may be taken between looking and listening.
-        net = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
-        peers = {f"node-{number}": Endpoint(f"{net}.{number}", 2380) for number in range(1, size + 1)}
-        self.members = [self._make(name, peers, quota_bytes, etcd_options or {}, tls=tls) for name in peers]
+        self._net = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
+        self._made = 0
+        self._settings: dict[str, Any] = {
+            "tls": tls, "quota_bytes": quota_bytes, "options": etcd_options or {}
+        }
+        self.members = [self._make() for _ in range(size)]
+        for member in self.members:
+            member.bootstrap("new", self.peers(), self.folder.name)
+
+    def joiner(self) -> EngineProcess:
+        """Return a further member that does not run yet, with the file that says how it joins the others."""
+        member = self._make()
+        member.bootstrap("existing", self.peers() | {member.name: member.member.peer}, self.folder.name)
+        self.members.append(member)
+        return member
+
+    def peers(self) -> dict[str, Endpoint]:
+        """Return the peers of all members by name."""
+        return {member.name: member.member.peer for member in self.members}
 
     def start(self) -> None:
         for member in self.members:
@@ -196,17 +212,10 @@ class EngineCluster:
     async def _health(self) -> list[MemberHealth]:
         return list(await asyncio.gather(*(member.health() for member in self.members)))
 
-    def _make(
-        self,
-        name: str,
-        peers: dict[str, Endpoint],
-        quota_bytes: int,
-        options: Mapping[str, str],
-        *,
-        tls: bool,
-    ) -> EngineProcess:
+    def _make(self) -> EngineProcess:
+        self._made += 1
+        name, address, tls = f"node-{self._made}", f"{self._net}.{self._made}", self._settings["tls"]
         folder = self.folder / name
-        address = peers[name].host
         # Connections within a host come from 127.0.0.1, whichever of its addresses they go to.
         files = self.authority.issue(folder / "tls", name, dns=[PEER_NAME], addresses=[address, "127.0.0.1"])
         member = EngineMember(
@@ -216,7 +225,7 @@ class EngineCluster:
             run_dir=str(folder / "run"),
             marker_file=str(folder / "member.json"),
             bootstrap_file=str(folder / "bootstrap.json"),
-            peer=peers[name],
+            peer=Endpoint(address, 2380),
             tls=files,
             heartbeat_milliseconds=HEARTBEAT_MILLISECONDS,
         )
@@ -224,12 +233,10 @@ class EngineCluster:
             engine="etcd",
             endpoint=f"{address}:2379" if tls else f"unix:{folder}/run/etcd:0",
             tls=files if tls else None,
-            quota_bytes=quota_bytes,
+            quota_bytes=self._settings["quota_bytes"],
             member=member,
         )
-        process = EngineProcess(folder, store, options)
-        process.bootstrap("new", peers, self.folder.name)
-        return process
+        return EngineProcess(folder, store, self._settings["options"])
 
 
 @asynccontextmanager

@@ -47,7 +47,12 @@ def command_line(member: StoreMember, peer_name: str, bootstrap: Bootstrap | Non
 
 def member_data(member: StoreMember) -> MemberData:
     """Return the member as ``grey.store.etcd_process`` takes it."""
-    return MemberData(member, store="the federation store", key="node.federation_store.member")
+    return MemberData(
+        member,
+        store="the federation store",
+        key="node.federation_store.member",
+        command="greyd federation-store",
+    )
 
 
 async def check_health(

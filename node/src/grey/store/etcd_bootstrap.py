@@ -67,7 +67,20 @@ def load(member: MemberData) -> Bootstrap:
             f"({', '.join(members) or 'none'}): correct the file, or {member.key} in the node's file"
         )
     _refuse_doubled(path, members)
+    if plain.state == "existing" and len(members) == 1:
+        raise MemberRefused(
+            f"{path} says that {own.name} joins an existing group, but names no other member of it: add one"
+        )
     return Bootstrap(plain.state, plain.token, members)
+
+
+def others(member: MemberData) -> list[str]:
+    """Return the peers of the other members that the file names; none when it is not there, or not readable."""
+    try:
+        plain = msgspec.json.decode(Path(member.own.bootstrap_file).read_bytes(), type=_File)
+    except (msgspec.DecodeError, OSError):
+        return []
+    return [peer for peer in plain.members.values() if peer != str(member.own.peer)]
 
 
 def _peer(path: Path, name: str, text: str) -> Endpoint:

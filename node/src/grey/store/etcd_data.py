@@ -18,12 +18,20 @@ class MemberRefused(Exception):
     """The member must not be started on what is on disk; the message says why and what to do."""
 
 
+class NobodyAnswers(MemberRefused):
+    """None of the other members answers, and it cannot be decided without them. It may be tried again."""
+
+
 class MemberData(msgspec.Struct, frozen=True):
-    """A member beside greyd. ``store`` says what it is a member of, ``key`` where the node's file names it."""
+    """A member beside greyd. ``store`` says what it is a member of, ``key`` where the node's file names it.
+
+    ``command`` is what messages tell to type.
+    """
 
     own: EtcdMember
     store: str
     key: str
+    command: str
 
 
 def inspect(data_dir: Path) -> Literal["empty", "member", "foreign"]:

@@ -109,7 +109,7 @@ async def check_health(
 
 def member_data(member: EngineMember) -> MemberData:
     """Return the member as ``grey.store.etcd_process`` takes it."""
-    return MemberData(member, store="the cluster's engine", key="node.store.member")
+    return MemberData(member, store="the cluster's engine", key="node.store.member", command="greyd engine")
 
 
 def _enter(run_dir: Path) -> None:

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts of a scenario, reached by SSH as their administrator reaches them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.prefix) / "bin"
+SCENARIOS = ROOT / "extensions" / "molecule"
+
+
+class Fleet(Mapping[str, Host]):
+    """Hosts by name; commands run as root there, over one connection per host that is kept."""
+
+    def __init__(self, scenario: str, home: Path) -> None:
+        self.scenario = scenario
+        self.home = home
+        made = json.loads((home / "fleet.json").read_text(encoding="utf-8"))
+        self.networks: dict[str, str] = made["networks"]
+        self.addresses: dict[str, dict[str, str]] = made["hosts"]
+        self.names: dict[str, list[str]] = made["names"]
+        self.block: int = made["block"]
+        self._hosts = {name: self._host(name, "sudo=True&") for name in self.addresses}
+
+    @classmethod
+    def of_scenario(cls) -> Self:
+        """Return the fleet of the scenario that Molecule runs these tests for."""
+        scenario = os.environ.get("MOLECULE_SCENARIO_NAME", "federation")
+        home = ROOT / ".cache" / "fleet" / scenario
+        if not (home / "fleet.json").exists():
+            pytest.exit(f"no fleet in {home}; next: make molecule SCENARIO={scenario}", 2)
+        return cls(scenario, home)
+
+    def __getitem__(self, name: str) -> Host:
+        return self._hosts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hosts)
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections, so that no ssh process outlives the tests."""
+        for name in self:
+            subprocess.run([*self._ssh(name), "-O", "exit", name], check=False, capture_output=True)
+
+    def cluster(self, name: str) -> list[str]:
+        """Return the hosts of a cluster."""
+        return [host for host in self if host.rpartition("-")[0] == name]
+
+    def site(self, name: str) -> str:
+        """Return the name of a host's own network."""
+        (site,) = (network for network in self.addresses[name] if network != "interconnect")
+        return site
+
+    def address(self, name: str, network: str = "interconnect") -> str:
+        """Return a host's address in one of its networks."""
+        return self.addresses[name][network]
+
+    def as_admin(self, name: str) -> Host:
+        """Return a host whose commands run as the account that logs in, without rights."""
+        return self._host(name, "")
+
+    def everywhere(self, command: str, hosts: Iterable[str] | None = None) -> dict[str, str]:
+        """Run a command as root on all hosts at once; return what each printed. All must succeed."""
+        chosen = list(self if hosts is None else hosts)
+        with ThreadPoolExecutor(max_workers=len(chosen)) as pool:
+            return dict(
+                zip(chosen, pool.map(lambda name: self[name].check_output(command), chosen), strict=True)
+            )
+
+    def container(self, name: str) -> str:
+        """Return what Docker calls a host."""
+        return f"grey-{self.block}-{name}"
+
+    def ansible(self, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run ansible or a playbook with the scenario's inventory."""
+        program, *arguments = words
+        command = [str(BIN / program), "-i", str(SCENARIOS / self.scenario / "inventory"), *arguments]
+        started = time.monotonic()
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **variables},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200,
+            check=False,
+        )  # fmt: skip
+        print(f"$ {' '.join(command)}  ({time.monotonic() - started:.1f} s)\n{done.stdout}")
+        if check:
+            assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+        return done
+
+    def _ssh(self, name: str) -> list[str]:
+        control = self.home / f"tests-{name}"
+        return ["ssh", "-F", str(self.home / "ssh_config"), "-o", f"ControlPath={control}"]
+
+    def _host(self, name: str, more: str) -> Host:
+        options = f"ssh_config={self.home / 'ssh_config'}&controlpersist=600"
+        extra = f"-o ControlMaster=auto -o ControlPath={self.home}/tests-{name}"
+        return testinfra.get_host(f"ssh://{name}?{more}{options}&ssh_extra_args={extra.replace(' ', '%20')}")
+
+
+def wait_for(holds: Callable[[], Any], what: str, limit_seconds: float = 60.0) -> Any:
+    """Wait until something holds, and return it; say what was waited for when it never does."""
+    deadline = time.monotonic() + limit_seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"waited {limit_seconds:.0f} s in vain for {what}"
+        time.sleep(0.2)
+    return found

@@ -133,6 +133,8 @@ class Rooms:
                 streams=self.source.confirmed(),
                 reported=self._members.reported(),
             ),
+            # An engine that takes no writes lets nobody lead, and compaction is what it waits for.
+            leads=lambda: self.leading.leads() or self.pulse.writes_refused() is not None,
         )
         self.metrics = NodeMetrics(cluster)
         self.pulse = Pulse(
@@ -159,10 +161,12 @@ class Rooms:
         shown = ShownAge(replication, self._mirror, confirmed=lambda: self.pulse.position)
         self.view.shown_lag = shown.seconds
         self.view.engine_problem = self.pulse.engine_problem
+        self.view.writes_refused = self.pulse.writes_refused
         self.view.reads_from_memory = lambda: self._mirror.complete
         self.view.problems += [
             lambda: self.waits_for,
             self.pulse.engine_problem,
+            self.pulse.writes_refused,
             self._keeper.problem,
             self.leading.problem,
             self._deputy.problem,
@@ -186,13 +190,13 @@ class Rooms:
             "members": self._members.run,
             "voters": self._voters.run,
             "pulse": self.pulse.run,
+            "housekeeping": self._housekeeping.run,
             "leader": lambda: while_leading(self.leading, self._work_of_the_leader()),
         }
 
     def _work_of_the_leader(self) -> dict[str, Work]:
         return {
             "follower": self._follower.run,
-            "housekeeping": self._housekeeping.run,
             "expiry": self._expiry.run,
         }
 

@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from grey import __version__
+from grey.link import etcd_alarm
 from grey.store.interface import StoreStatus
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ class NodeMetrics:
             "reachable": self._gauge("grey_engine_members_reachable", "Members that answer, this one too."),
             "majority": self._gauge("grey_engine_majority", "1 when the member here follows a leader."),
         }
+        self._alarms = self._gauge(
+            "grey_engine_alarm", "1 while the engine has raised this alarm: it takes no writes.", ("alarm",)
+        )
 
     def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
         return Gauge(name, text, tuple(labels), registry=self.registry)
@@ -158,4 +162,8 @@ class NodeMetrics:
         for name, of_store in self._store.items():
             found = None if figures.store is None else getattr(figures.store, name)
             of_store.set(float("nan") if found is None else float(found))
+        self._alarms.clear()
+        if figures.store is not None:
+            for alarm in (*etcd_alarm.KNOWN, *figures.store.alarms):
+                self._alarms.labels(alarm).set(1 if alarm in figures.store.alarms else 0)
         return generate_latest(self.registry)

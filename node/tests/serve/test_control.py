@@ -250,7 +250,7 @@ async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:
     files = control.cluster("gcp-west")
     assert (await control.ask(files, "PUT", path, data=json.dumps(REPORT))).status == 204
     listed = await control.ask(files, "GET", "/v1/federation/members")
-    assert listed.json == {"gcp-west": {**REPORT, "problem": None}}
+    assert listed.json == {"gcp-west": {**REPORT, "problem": None, "oldest": None}}
     for other in (control.cluster("edge-chicago"), control.certificate("operator")):
         refused = await control.ask(other, "PUT", path, data=json.dumps(REPORT))
         assert (refused.status, refused.error["message"]) == (

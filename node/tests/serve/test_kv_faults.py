@@ -217,6 +217,18 @@ def test_the_alarms_of_the_engine_are_a_metric(node: Serving) -> None:
     assert shown(None) == []
 
 
+def test_who_needs_a_full_copy_is_a_metric(node: Serving) -> None:
+    def shown(needs: dict[str, bool]) -> list[str]:
+        text = node.metrics.text(msgspec.structs.replace(_figures(), needs_full_copy=needs)).decode()
+        return [line for line in text.splitlines() if line.startswith("grey_replication_needs")]
+
+    assert shown({"a": True, "b": False}) == [
+        'grey_replication_needs_full_copy{cluster="a"} 1.0',
+        'grey_replication_needs_full_copy{cluster="b"} 0.0',
+    ]
+    assert shown({}) == []
+
+
 async def test_a_listing_whose_state_is_compacted_while_it_is_read(
     node: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,9 @@ from grey.serve.metrics import Figures
 from grey.store.interface import StoreDamaged, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from grey.daemon.retention import KeptHistory
     from grey.data.history import History
     from grey.federation.keeper import RoleKeeper
     from grey.serve.metrics import NodeMetrics
@@ -44,6 +45,8 @@ class Pulse:
         keeper: RoleKeeper,
         metrics: NodeMetrics,
         *,
+        kept: KeptHistory,
+        needs_full_copy: Callable[[], Mapping[str, bool]],
         leads: Callable[[], bool],
         store_up: Callable[[], bool],
         certificate_expiry: Callable[[], float],
@@ -51,13 +54,16 @@ class Pulse:
     ) -> None:
         """``store_up`` says whether the federation store answered last; the others are in seconds.
 
-        ``leads`` says whether this node leads its cluster.
+        ``leads`` says whether this node leads its cluster, ``needs_full_copy`` which of the others cannot go
+        on from where they stand.
         """
         self._view = view
         self._store = store
         self._history = history
         self._keeper = keeper
         self._metrics = metrics
+        self._kept = kept
+        self._needs_full_copy = needs_full_copy
         self._leads = leads
         self._store_up = store_up
         self._certificate_expiry = certificate_expiry
@@ -149,6 +155,7 @@ class Pulse:
             state=self._state(),
             wall_seconds=time.time(),
             problem=view.problem(),
+            oldest=self._kept.oldest,
         )
 
     def _state(self) -> Literal["serving", "copying", "refused"]:
@@ -178,6 +185,7 @@ class Pulse:
                 role_deadline_seconds=self._keeper.remaining_seconds(),
                 federation_store_up=self._store_up(),
                 certificate_expiry_seconds=self._certificate_expiry(),
+                needs_full_copy=self._needs_full_copy(),
             )
         )
 
@@ -186,6 +194,7 @@ class Pulse:
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 self._status = await self._store.status()
+                await self._kept.look(self._status)
         except StoreDamaged:
             raise
         except (StoreError, TimeoutError) as error:

@@ -13,7 +13,7 @@ from grey.daemon.identity_file import StateRefused
 from grey.daemon.leading import ClusterReplication, ShownAge, while_leading
 from grey.daemon.peers import Peers
 from grey.daemon.pulse import Pulse
-from grey.daemon.retention import lowest_needed
+from grey.daemon.retention import KeptHistory, lowest_needed
 from grey.daemon.voters import VoterCount, federation_store
 from grey.data.expiry import Expiry
 from grey.data.feed import Feed
@@ -25,6 +25,7 @@ from grey.data.reader import Reader
 from grey.data.writer import Writer
 from grey.federation.clocks import boottime_seconds
 from grey.federation.deputy import ClusterState, Deputy
+from grey.federation.full_copy import who_needs_full_copy
 from grey.federation.interface import FederationStoreError
 from grey.federation.keeper import RoleKeeper
 from grey.federation.leadership import Leadership, Leading, SoleLeader
@@ -124,6 +125,7 @@ class Rooms:
         )
         self.feed = Feed(store, history)
         self._expiry = Expiry(store, self._keeper, self.writer, now=steady.now)
+        kept = KeptHistory(history, lambda: self._members.publish())
         self._housekeeping = Housekeeping(
             store,
             history,
@@ -133,6 +135,7 @@ class Rooms:
                 streams=self.source.confirmed(),
                 reported=self._members.reported(),
             ),
+            announce=kept.announce,
             # An engine that takes no writes lets nobody lead, and compaction is what it waits for.
             leads=lambda: self.leading.leads() or self.pulse.writes_refused() is not None,
         )
@@ -143,6 +146,8 @@ class Rooms:
             history,
             self._keeper,
             self.metrics,
+            kept=kept,
+            needs_full_copy=lambda: who_needs_full_copy(self._keeper.holder(), self._members.observed()),
             leads=self.leading.leads,
             store_up=lambda: self._members.problem() is None,
             certificate_expiry=certificate.expiry_seconds,

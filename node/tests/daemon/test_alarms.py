@@ -31,7 +31,7 @@ CLUSTER = "aws-east"
 HASTY = """
 import grey.data.housekeeping, grey.daemon.data_engine, grey.daemon.main
 grey.data.housekeeping._PASS_SECONDS = 15.0
-grey.daemon.data_engine.SPACE_SECONDS = (1.0, 2.0)
+grey.daemon.data_engine.SPACE_SECONDS = (4.0, 6.0)
 grey.daemon.main.main()
 """
 
@@ -90,8 +90,12 @@ async def test_a_reached_quota_is_shown_everywhere_and_ends_by_itself(tmp_path: 
                 and (await federation.kv("PUT", node, b"small", data=b"1")).status == 200
             )
 
-        for node in nodes:
-            await federation.until(lambda node=node: alarmed(node), 10, f"the alarm at {node.name}")
+        await asyncio.gather(
+            *(
+                federation.until(lambda node=node: alarmed(node), 10, f"the alarm at {node.name}")
+                for node in nodes
+            )
+        )
         for node in nodes:
             await federation.until(lambda node=node: writes(node), 60, f"writes at {node.name}")
         read = await federation.kv("GET", nodes[0], b"big-0", query="?consistency=strong")

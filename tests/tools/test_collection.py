@@ -97,6 +97,27 @@ def test_a_new_file_is_refused_until_git_knows_it(clone: Clone, tmp_path: Path) 
     assert "plugins/module_utils/_fresh.py" in dict(content(tmp_path / "built"))
 
 
+def test_what_git_ignores_in_a_used_tree_galaxy_ignores_too(clone: Clone, tmp_path: Path) -> None:
+    """Caches and environments lie wherever a tool was run: in the root, the node, beside an inventory."""
+    lines = (clone.folder / ".gitignore").read_text(encoding="utf-8").split()
+    assert ".hypothesis/" in lines
+    for line in lines:
+        name = line.strip("/").replace("*", "x").replace("[cod]", "c")
+        anchored = "/" in line.rstrip("/")
+        for place in ("",) if anchored else ("", "node/", "node/src/", "inventories/local/", "plugins/"):
+            clone.put(f"{place}{name}/left/over" if line.endswith("/") else f"{place}{name}")
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "plugins"], cwd=clone.folder, check=True)
+    done = galaxys(clone.folder, tmp_path / "built")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=clone.folder, capture_output=True, text=True, check=True
+    )
+    known = {str(folder) for name in tracked.stdout.split() for folder in (Path(name), *Path(name).parents)}
+    built = {name for name, _ in content(tmp_path / "built")}
+    assert "node/src/grey/cli/main.py" in built
+    assert sorted(built - known - {"MANIFEST.json", "FILES.json"}) == []
+
+
 def test_a_pattern_matches_what_lies_in_a_folder_too() -> None:
     patterns = ["docs", "*/.cache", "*.pyc"]
     assert [

@@ -9,18 +9,20 @@ import logging
 import os
 import resource
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from grey import __version__
-from grey.config import node as node_file
-from grey.config import support
-from grey.config.errors import ConfigError
 from grey.daemon import init as init_room
 from grey.daemon import logs
+from grey.daemon.command import FAILED, REFUSED, WRONG_FILE
+from grey.daemon.command import answer as _print
+from grey.daemon.command import config_option as _config_option
+from grey.daemon.command import load as _load
+from grey.daemon.command import stop as _stop
 from grey.daemon.identity_file import StateRefused
+from grey.daemon.snapshot_commands import snapshot_group
 from grey.link.tls import TlsError
 from grey.serve.errors import CannotListen
 from grey.store.interface import StoreDamaged, StoreError
@@ -34,24 +36,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FAILED = 1
-WRONG_FILE = 2
-REFUSED = 3
-
-_config_option = click.option(
-    "--config",
-    "path",
-    default="/etc/grey/grey.yaml",
-    show_default=True,
-    type=click.Path(),
-    help="The node's file.",
-)
-
 
 @click.group()
 @click.version_option(__version__, prog_name="greyd")
 def main() -> None:
     """The Grey node."""
+
+
+main.add_command(snapshot_group)
 
 
 @main.command("init")
@@ -161,21 +153,6 @@ def _run_etcd(
         )
 
 
-def _load(path: str) -> tuple[NodeFile, Federation]:
-    try:
-        config = node_file.load(path)
-        federation = support.load(config.federation_file)
-    except ConfigError as error:
-        _stop(WRONG_FILE, str(error))
-    if federation.cluster(config.cluster) is None:
-        known = ", ".join(cluster.name for cluster in federation.clusters)
-        _stop(
-            WRONG_FILE,
-            f"{path}: node.cluster: {config.cluster!r} is not in {config.federation_file}, only {known}",
-        )
-    return config, federation
-
-
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -191,12 +168,3 @@ def _code(error: BaseException) -> int:
 
 def _words(error: BaseException) -> str:
     return str(error) if _code(error) == REFUSED else f"{type(error).__name__}: {error}"
-
-
-def _print(result: msgspec.Struct) -> None:
-    click.echo(msgspec.json.encode(result).decode())
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    click.echo(f"greyd: {message}", err=True)
-    sys.exit(code)

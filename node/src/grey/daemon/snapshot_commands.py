@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from grey.daemon.command import FAILED, REFUSED, answer, config_option, load, stop
+from grey.daemon.command import FAILED, REFUSED, WRONG_FILE, answer, config_option, load, stop
 from grey.daemon.identity_file import StateRefused
+from grey.data.errors import DataError
 from grey.federation.interface import FederationStoreError
 from grey.federation.records import DamagedRecord
 from grey.store.interface import StoreDamaged, StoreError
@@ -74,6 +75,50 @@ def verify_command(file: Path, path: str | None, folder: Path | None) -> None:
     _run(snapshot_verify.verify(file.absolute(), etcd=etcd, folder=folder), bad={"ok": False, "file": str(file)})
 
 
+@snapshot_group.command("restore")
+@_file
+@config_option
+@click.option("--token", help="What tells the restored engine from every other: new, the same on every host.")
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="NAME=ADDRESS:PORT",
+    help="A member of the restored engine; repeated, this one too.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.Path(path_type=Path),
+    help='Instead of both, a file: {"token": "...", "members": {"NAME": "ADDRESS:PORT"}}.',
+)
+def restore_command(
+    file: Path, path: str, token: str | None, members: tuple[str, ...], bootstrap: Path | None
+) -> None:
+    """Make this node's data folder from a snapshot, while its cluster is stopped."""
+    from grey.daemon import snapshot_restore
+    from grey.daemon.snapshot_target import BadBeginning, Beginning, read_beginning
+
+    config, federation = load(path)
+    if bootstrap is not None and (token is not None or members):
+        raise click.UsageError("--bootstrap says token and members: give it alone")
+    named = dict(each.partition("=")[::2] for each in members)
+    try:
+        beginning = read_beginning(bootstrap) if bootstrap else Beginning(token, named)
+        _run(snapshot_restore.restore(config, federation, file.absolute(), beginning))
+    except BadBeginning as error:
+        stop(WRONG_FILE, str(error))
+
+
+@snapshot_group.command("new-epoch")
+@config_option
+def new_epoch_command(path: str) -> None:
+    """Let a restored primary write again, in a new epoch that forks at its snapshot."""
+    from grey.daemon.new_epoch import begin
+
+    config, federation = load(path)
+    _run(begin(config, federation))
+
+
 def _run(work: Coroutine[Any, Any, Any], *, bad: dict[str, Any] | None = None) -> None:
     """Carry out a command; ``bad`` is printed, with the problem, when a snapshot is bad."""
     # SIGTERM ends this process as Ctrl-C does: what was begun is cleaned up.
@@ -86,7 +131,7 @@ def _run(work: Coroutine[Any, Any, Any], *, bad: dict[str, Any] | None = None) -
         stop(REFUSED, str(error))
     except (StateRefused, DamagedRecord) as error:
         stop(REFUSED, str(error))
-    except (StoreError, FederationStoreError) as error:
+    except (DataError, StoreError, FederationStoreError) as error:
         stop(FAILED, str(error))
     except OSError as error:
         stop(FAILED, f"{error.filename or 'the disk'}: {error.strerror}")

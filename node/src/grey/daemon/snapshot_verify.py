@@ -13,7 +13,6 @@ import msgspec
 
 from grey.daemon import snapshot_manifest
 from grey.data.contents import examine
-from grey.data.restored import write_mark
 from grey.federation.contents import examine_records
 from grey.federation.etcd_store import store_root
 from grey.federation.records import DamagedRecord
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from grey.daemon.snapshot_manifest import Manifest
+    from grey.data.contents import Contents
     from grey.store.etcd_calls import EtcdAccess
     from grey.store.interface import Store
 
@@ -44,7 +44,7 @@ async def verify(path: Path, *, etcd: str | None, folder: Path | None) -> dict[s
         if manifest.store == "federation":
             await _check_federation(manifest, data, etcd)
         elif manifest.engine == "etcd":
-            async with restored_etcd(data, etcd) as access, _etcd_store(access) as store:
+            async with restored_etcd(data, etcd) as access, etcd_store(access) as store:
                 await check_data(manifest, store)
         else:
             async with sqlite_store(data) as store:
@@ -86,7 +86,7 @@ async def sqlite_store(path: Path) -> AsyncIterator[Store]:
         await store.close()
 
 
-async def check_data(manifest: Manifest, store: Store) -> None:
+async def check_data(manifest: Manifest, store: Store) -> Contents:
     """Read every record, and demand that all is as the manifest says. Raises StoreDamaged."""
     held = await examine(store)
     if held.identity is None:
@@ -94,16 +94,12 @@ async def check_data(manifest: Manifest, store: Store) -> None:
     if held.copying:
         raise StoreDamaged("the snapshot was taken in the middle of a full copy: it is no consistent state")
     snapshot_manifest.compare(manifest, snapshot_manifest.data_holds(held, held.identity))
-
-
-async def mark_data(manifest: Manifest, store: Store) -> None:
-    """Check the data, and mark it as restored (``grey.data.restored``)."""
-    await check_data(manifest, store)
-    await write_mark(store, await examine(store), manifest.sha256)
+    return held
 
 
 @asynccontextmanager
-async def _etcd_store(access: EtcdAccess) -> AsyncIterator[Store]:
+async def etcd_store(access: EtcdAccess) -> AsyncIterator[Store]:
+    """Open the store of a throw-away etcd. Raises EngineUnreachable."""
     from grey.store.etcd import EtcdStore
 
     store = await EtcdStore.open(access, timeout_seconds=_CALL_SECONDS)

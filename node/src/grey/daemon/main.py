@@ -66,6 +66,22 @@ def init_command(path: str, *, check: bool, wait_seconds: float | None) -> None:
     _print(result)
 
 
+@main.command("forget")
+@_config_option
+def forget_command(path: str) -> None:
+    """Let this cluster, a replica that is stopped, come back with new data."""
+    from grey.daemon.forget import forget
+    from grey.federation.interface import FederationStoreError
+    from grey.federation.records import DamagedRecord
+
+    try:
+        _print(asyncio.run(forget(*_load(path))))
+    except (StateRefused, DamagedRecord) as error:
+        _stop(REFUSED, str(error))
+    except FederationStoreError as error:
+        _stop(FAILED, str(error))
+
+
 @main.command("run")
 @_config_option
 def run_command(path: str) -> None:

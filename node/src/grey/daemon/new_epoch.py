@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``greyd snapshot new-epoch``: opens the restored data and the federation store, and lets the one write again."""
+"""``greyd snapshot new-epoch``: opens the restored data and the federation store, and begins the epoch."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ async def begin(config: NodeFile, federation: Federation) -> Begun:
     """Begin a new epoch. Raises StateRefused, StoreError, FederationStoreError, DamagedRecord, DataError."""
     if config.federation_store is None:
         raise StateRefused(
-            f"{config.name} does not reach the federation store (node.federation_store is absent), and a cluster "
-            "that does not vote is no primary: nothing is to be done here"
+            f"{config.name} does not reach the federation store (node.federation_store is absent), and a "
+            "cluster that does not vote is no primary: nothing is to be done here"
         )
     store, identity = await _open(config, federation)
     try:

@@ -72,7 +72,10 @@ def verify_command(file: Path, path: str | None, folder: Path | None) -> None:
         config, _ = load(path)
         members = (config.store.member, config.federation_store and config.federation_store.member)
         etcd = next((member.etcd for member in members if member), None)
-    _run(snapshot_verify.verify(file.absolute(), etcd=etcd, folder=folder), bad={"ok": False, "file": str(file)})
+    _run(
+        snapshot_verify.verify(file.absolute(), etcd=etcd, folder=folder),
+        bad={"ok": False, "file": str(file)},
+    )
 
 
 @snapshot_group.command("restore")

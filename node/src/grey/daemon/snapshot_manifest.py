@@ -90,8 +90,8 @@ def read(path: Path) -> Manifest:
     except msgspec.DecodeError as error:
         raise StoreDamaged(f"{path} is no whole snapshot: its manifest cannot be read: {error}") from error
     raise StoreDamaged(
-        f"{path} is a snapshot of format {found}, this greyd knows format {FORMAT} only: use the release that "
-        "wrote it, or a newer one"
+        f"{path} is a snapshot of format {found}, this greyd knows format {FORMAT} only: use the release "
+        "that wrote it, or a newer one"
     )
 
 
@@ -100,8 +100,8 @@ def unpack(path: Path, manifest: Manifest, target: Path) -> None:
     size, sha256 = snapshot_file.extract(path, target)
     if (size, sha256) != (manifest.size, manifest.sha256):
         raise StoreDamaged(
-            f"the data in {path} must have {manifest.size} bytes with SHA-256 {manifest.sha256}, but has {size} "
-            f"with {sha256}: the file was changed or damaged. Use another copy, or another snapshot"
+            f"the data in {path} must have {manifest.size} bytes with SHA-256 {manifest.sha256}, but has "
+            f"{size} with {sha256}: the file was changed or damaged. Use another copy, or another snapshot"
         )
 
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``greyd snapshot restore``: makes this node's data folder from a snapshot, beside the old one.
 
-Nothing is changed before the new folder is whole, checked and durable; then the old one is renamed and the new
-one gets its name. The data is marked as restored (``grey.data.restored``): what its cluster wrote after the
-snapshot may still be held elsewhere.
+Nothing is changed before the new folder is whole, checked and durable; then the old one is renamed and the
+new one gets its name. The data is marked as restored (``grey.data.restored``): what its cluster wrote after
+the snapshot may still be held elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import pwd
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,6 +26,8 @@ from grey.store.interface import StoreError
 from grey.store.sqlite_file import named_os
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from grey.config.model import Federation
     from grey.config.node import NodeFile
     from grey.daemon.snapshot_manifest import Manifest
@@ -43,7 +44,9 @@ class _Record(msgspec.Struct, frozen=True):
     members: dict[str, str]
 
 
-async def restore(config: NodeFile, federation: Federation, path: Path, beginning: Beginning) -> dict[str, Any]:
+async def restore(
+    config: NodeFile, federation: Federation, path: Path, beginning: Beginning
+) -> dict[str, Any]:
     """Restore a snapshot on this node; return what to print.
 
     Raises StateRefused, BadBeginning, StoreDamaged when the snapshot is bad, StoreError.
@@ -74,9 +77,7 @@ async def restore(config: NodeFile, federation: Federation, path: Path, beginnin
     return _result(manifest, target, changed=True, replaced=replaced)
 
 
-def _result(
-    manifest: Manifest, target: Target, *, changed: bool, replaced: Path | None
-) -> dict[str, Any]:
+def _result(manifest: Manifest, target: Target, *, changed: bool, replaced: Path | None) -> dict[str, Any]:
     return {
         "changed": changed,
         "data_dir": str(target.data_dir),
@@ -94,8 +95,9 @@ def _require_own(config: NodeFile, federation: Federation, manifest: Manifest, p
     """Refuse the snapshot of somebody else, and data that this node is known not to hold."""
     if manifest.store != "data":
         raise StateRefused(
-            f"{path} is a snapshot of the federation store: it is not restored like a cluster's data, since the "
-            "voters that live would not be asked. Restore a cluster's data with a snapshot of that cluster"
+            f"{path} is a snapshot of the federation store: it is not restored like a cluster's data, since "
+            "the voters that live would not be asked. Restore a cluster's data with a snapshot of that "
+            "cluster"
         )
     own = f"{federation.name}/{config.cluster}"
     if (manifest.federation, manifest.cluster) != (federation.name, config.cluster):
@@ -110,7 +112,8 @@ def _require_own(config: NodeFile, federation: Federation, manifest: Manifest, p
         )
     if manifest.node is not None and manifest.node != config.name:
         raise StateRefused(
-            f"{path} holds the data of the node {manifest.node}, but this node is {config.name}: restore it there"
+            f"{path} holds the data of the node {manifest.node}, but this node is {config.name}: restore it "
+            "there"
         )
     known = read_file(config)
     if known is not None and known.data_id != manifest.data_id:
@@ -169,8 +172,8 @@ def _require_no_greyd(config: NodeFile) -> None:
             probe.settimeout(_CONNECT_SECONDS)
             if probe.connect_ex((where.address, port)) == 0:
                 raise StateRefused(
-                    f"something listens on {where.address}:{port}: stop greyd on every node of {config.cluster} "
-                    "before its data is restored"
+                    f"something listens on {where.address}:{port}: stop greyd on every node of "
+                    f"{config.cluster} before its data is restored"
                 )
 
 
@@ -186,8 +189,8 @@ def _put_in_place(made: Path, data_dir: Path) -> Path | None:
     except OSError as error:
         raise StoreError(
             f"{data_dir} cannot be replaced: {error.strerror}. Nothing is lost: what was there is "
-            f"{'there' if replaced is None or data_dir.exists() else f'in {replaced}'}. It must be a folder that "
-            "can be renamed, so no place where a disk is mounted, in a folder of this user's"
+            f"{'there' if replaced is None or data_dir.exists() else f'in {replaced}'}. It must be a folder "
+            "that can be renamed, so no place where a disk is mounted, in a folder of this user's"
         ) from error
     return replaced
 

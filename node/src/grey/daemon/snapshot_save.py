@@ -69,8 +69,8 @@ async def save_federation_store(
     access = config.federation_store
     if access is None:
         raise StateRefused(
-            f"{config.name} does not reach the federation store (node.federation_store is absent): save it on "
-            "a node of a cluster that votes"
+            f"{config.name} does not reach the federation store (node.federation_store is absent): save it "
+            "on a node of a cluster that votes"
         )
     faults = []
     # The member beside this node first, if there is one.
@@ -125,12 +125,16 @@ async def _back_up(source: Path, draft: Draft) -> Contents:
                 held = await examine(store)
             finally:
                 await store.close()
-            with copy.open("rb") as file:
-                while piece := file.read(_CHUNK):
-                    draft.write(piece)
+            _append(copy, draft)
             return held
     except OSError as error:
         raise named_os(error, draft.folder, "write the snapshot") from error
+
+
+def _append(copy: Path, draft: Draft) -> None:
+    with copy.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            draft.write(piece)
 
 
 def _checked(config: NodeFile, federation: Federation, held: Contents) -> Holds:
@@ -170,5 +174,3 @@ def _finish(
     )
     draft.finish(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return {"changed": True, "file": str(target), **msgspec.to_builtins(manifest)}
-
-

@@ -55,7 +55,8 @@ def read_beginning(path: Path) -> Beginning:
         return msgspec.json.decode(path.read_bytes(), type=Beginning)
     except (msgspec.DecodeError, OSError) as error:
         raise BadBeginning(
-            f'{path} must hold {{"token": "...", "members": {{"NAME": "ADDRESS:PORT"}}}}, but cannot be read: {error}'
+            f'{path} must hold {{"token": "...", "members": {{"NAME": "ADDRESS:PORT"}}}}, but cannot be '
+            f"read: {error}"
         ) from error
 
 
@@ -99,9 +100,7 @@ class SqliteTarget:
     async def make(self, manifest: Manifest, snapshot: Path, made: Path) -> None:
         """Make the folder ``made``, whole, checked and durable. Raises StoreDamaged, StoreError."""
         try:
-            made.mkdir(mode=0o700)
-            path = made / DATA_FILE
-            snapshot.rename(path)
+            path = _move(snapshot, made)
             async with sqlite_store(path) as store:
                 held = await check_data(manifest, store)
                 await write_mark(store, held, manifest.sha256)
@@ -111,6 +110,12 @@ class SqliteTarget:
             raise named_os(error, made, "restore") from error
 
 
+def _move(snapshot: Path, made: Path) -> Path:
+    """Make the folder with the data in it; return where that is."""
+    made.mkdir(mode=0o700)
+    return snapshot.rename(made / DATA_FILE)
+
+
 class EngineTarget:
     """The folder of this host's member of the engine."""
 
@@ -118,7 +123,9 @@ class EngineTarget:
         """Raises BadBeginning."""
         member = config.store.member
         if member is None:
-            raise BadBeginning("node.store.member is needed here, but it is absent: restore where a member runs")
+            raise BadBeginning(
+                "node.store.member is needed here, but it is absent: restore where a member runs"
+            )
         self.data_dir = Path(member.data_dir)
         self._etcd = member.etcd
         self._name = member.name
@@ -140,29 +147,21 @@ class EngineTarget:
             raise named_os(error, self.data_dir, "look at the data folder") from error
         if used or _listens(self._endpoint):
             raise StateRefused(
-                f"the engine runs on {self.data_dir}: stop it, here and on every host of the cluster, before its "
-                "data is restored"
+                f"the engine runs on {self.data_dir}: stop it, here and on every host of the cluster, before "
+                "its data is restored"
             )
 
     async def make(self, manifest: Manifest, snapshot: Path, made: Path) -> None:
         """Make the folder ``made``, whole, checked and durable. Raises StoreDamaged, StoreError."""
-        from grey.link.etcd import Member
         from grey.store import etcd_scratch, etcd_snapshot
 
         programs = etcd_scratch.find_programs(self._etcd)
         marked = snapshot.with_name("marked")
-        try:
-            async with restored_etcd(snapshot, self._etcd) as access:
-                snapshot.unlink()
-                async with etcd_store(access) as store:
-                    held = await check_data(manifest, store)
-                    await write_mark(store, held, manifest.sha256)
-                member = Member(access.endpoint, access.tls)
-                with marked.open("xb") as file:
-                    await etcd_snapshot.fetch(member, file.write)
-                await member.close()
-        except OSError as error:
-            raise named_os(error, marked, "restore") from error
+        async with restored_etcd(snapshot, self._etcd) as access:
+            async with etcd_store(access) as store:
+                held = await check_data(manifest, store)
+                await write_mark(store, held, manifest.sha256)
+            await etcd_snapshot.fetch_file(access, marked)
         membership = etcd_scratch.Membership(self._name, self._token, self._members)
         await etcd_scratch.restore(programs, marked, made, membership)
         self._require_new_cluster(made)
@@ -196,8 +195,8 @@ def _listens(endpoint: str) -> bool:
 def _checked_token(beginning: Beginning) -> str:
     if beginning.token is None or _TOKEN.fullmatch(beginning.token) is None:
         raise BadBeginning(
-            "a restored engine needs a new token of letters, digits, dots, dashes and underlines, the same on every "
-            f"host, found {beginning.token!r}: --token, or token in the file of --bootstrap"
+            "a restored engine needs a new token of letters, digits, dots, dashes and underlines, the same "
+            f"on every host, found {beginning.token!r}: --token, or token in the file of --bootstrap"
         )
     return beginning.token
 
@@ -210,8 +209,9 @@ def _checked_members(beginning: Beginning, name: str, peer: str) -> dict[str, st
         raise BadBeginning(f"members: {error}: expected NAME: ADDRESS:PORT") from error
     if found.get(name) != peer:
         raise BadBeginning(
-            f"the members of the restored engine must hold this one, {name} at {peer} (node.store.member), found "
-            f"{found.get(name) or 'none of that name'}: --member NAME=ADDRESS:PORT for each, or --bootstrap"
+            f"the members of the restored engine must hold this one, {name} at {peer} (node.store.member), "
+            f"found {found.get(name) or 'none of that name'}: --member NAME=ADDRESS:PORT for each, or "
+            "--bootstrap"
         )
     if len(set(found.values())) != len(found):
         raise BadBeginning("two members of the restored engine have the same address and port")

@@ -120,5 +120,3 @@ async def _check_federation(manifest: Manifest, data: Path, etcd: str | None) ->
     except DamagedRecord as error:
         raise StoreDamaged(str(error)) from error
     snapshot_manifest.compare(manifest, snapshot_manifest.federation_holds(found))
-
-

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mark of data that was restored from a snapshot.
 
-What the cluster wrote after the snapshot may be anywhere: on replicas, with clients. Were the same epoch to go
-on from the snapshot, other records would get the positions of those. So the mark names the newest epoch that
-the snapshot knows, and whoever holds the role takes no writes in it, nor in an older one. A higher epoch is
-another history, which forks at the snapshot; the mark stays and means nothing there.
+What the cluster wrote after the snapshot may be anywhere: on replicas, with clients. Were the same epoch to
+go on from the snapshot, other records would get the positions of those. So the mark names the newest epoch
+that the snapshot knows, and whoever holds the role takes no writes in it, nor in an older one. A higher
+epoch is another history, which forks at the snapshot; the mark stays and means nothing there.
 
 Each member's host of an engine makes the mark by itself: it must come out as the same bytes everywhere.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """``epoch`` is the newest of the snapshot, ``position`` that of its newest record, ``snapshot`` its sum."""
+    """``epoch`` and ``position`` are the newest of the snapshot, ``snapshot`` is the SHA-256 of its data."""
 
     epoch: int
     position: Position
@@ -40,7 +40,9 @@ def parse_mark(item: Item | None) -> Mark | None:
     try:
         return msgspec.json.decode(item.value, type=Mark)
     except msgspec.DecodeError as error:
-        raise StoreDamaged(f"the mark of a restored store cannot be read: {error}; restore it again") from error
+        raise StoreDamaged(
+            f"the mark of a restored store cannot be read: {error}; restore it again"
+        ) from error
 
 
 async def write_mark(store: Store, held: Contents, snapshot: str) -> None:

@@ -2,16 +2,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A primary whose data was restored from a snapshot begins a new epoch there (design, section 5).
 
-1. The data must be marked as restored, and the role record must name this cluster: another primary is followed.
-2. Nobody may renew the role. The record is watched until it stood still for ``detection_time``: whoever held it
-   then has no valid deadline any more.
-3. The record is swapped to a higher epoch, with a counter that says that the epoch is in use. So no other data of
-   this cluster, should some of it still run somewhere, takes the new epoch for one that it was given.
-4. The epoch is made durable in the data. Interrupted before that, nobody may write, and the next try takes the
-   epoch after it.
+1. The data must be marked as restored, and the role record must name this cluster: another primary is
+   followed.
+2. Nobody may renew the role. The record is watched until it stood still for ``detection_time``: whoever held
+   it then has no valid deadline any more.
+3. The record is swapped to a higher epoch, with a counter that says that the epoch is in use. So no other
+   data of this cluster, should some of it still run somewhere, takes the new epoch for one that it was given.
+4. The epoch is made durable in the data. Interrupted before that, nobody may write, and the next try takes
+   the epoch after it.
 
-Records that replicas hold beyond the snapshot are divergence: the primary has others of a higher epoch at their
-positions, or none, and refuses to go on from them.
+Records that replicas hold beyond the snapshot are divergence: the primary has others of a higher epoch at
+their positions, or none, and refuses to go on from them.
 """
 
 from __future__ import annotations
@@ -60,23 +61,23 @@ async def begin_epoch(
 ) -> Begun:
     """Begin a new epoch for the restored data of ``cluster``; the same again changes nothing.
 
-    Takes a little more than ``detection_time``. Raises NewEpochRefused, FederationStoreError (whether the record
-    was swapped is unknown: try again), DamagedRecord, StoreError, DataError.
+    Takes a little more than ``detection_time``. Raises NewEpochRefused, FederationStoreError (whether the
+    record was swapped is unknown: try again), DamagedRecord, StoreError, DataError.
     """
     restored = await history.restored()
     if restored is None:
         raise NewEpochRefused(
-            f"the data of {cluster} was not restored with greyd snapshot restore: it goes on in its epoch, and "
-            "nothing is to be done. To make another cluster the primary, promote it"
+            f"the data of {cluster} was not restored with greyd snapshot restore: it goes on in its epoch, "
+            "and nothing is to be done. To make another cluster the primary, promote it"
         )
     position = await history.position()
     local = max(await history.epoch() or 0, position.epoch)
     record, version = await _role(store, cluster)
     if max(local, restored) > record.epoch:
         raise NewEpochRefused(
-            f"the data of {cluster} is of epoch {max(local, restored)}, but the role record in the federation "
-            f"store says epoch {record.epoch}: the store is older than the data. Restore the newer federation "
-            "store, or recover the quorum explicitly"
+            f"the data of {cluster} is of epoch {max(local, restored)}, but the role record in the "
+            f"federation store says epoch {record.epoch}: the store is older than the data. Restore the "
+            "newer federation store, or recover the quorum explicitly"
         )
     if local == record.epoch > restored:
         return _begun(cluster, local, position, changed=False)
@@ -86,9 +87,9 @@ async def begin_epoch(
         found, version = await _role(store, cluster)
         if found != record:
             raise NewEpochRefused(
-                f"{found.node} of {cluster} renews the role in epoch {found.epoch}: data of this cluster that was "
-                f"not restored is still served. Stop greyd and the engine on every node of {cluster}, restore them "
-                "all, then try again"
+                f"{found.node} of {cluster} renews the role in epoch {found.epoch}: data of this cluster "
+                "that was not restored is still served. Stop greyd and the engine on every node of "
+                f"{cluster}, restore them all, then try again"
             )
         if standstill.observe(found, sent_at=sent_at, received_at=boottime()) >= timing.detection:
             break
@@ -109,13 +110,13 @@ async def _role(store: FederationStore, cluster: str) -> tuple[RoleRecord, int]:
     stored = await store.get(records.ROLE)
     if stored is None:
         raise NewEpochRefused(
-            "the federation store holds no role record: it was lost or is another one. Restore it from a backup, "
-            "or check federation_store.endpoints in the node's file"
+            "the federation store holds no role record: it was lost or is another one. Restore it from a "
+            "backup, or check federation_store.endpoints in the node's file"
         )
     record = records.decode_role(stored.value)
     if record.cluster != cluster:
         raise NewEpochRefused(
-            f"{record.cluster} is the primary of epoch {record.epoch}: {cluster} follows it, from where its data "
-            "stands, and needs no epoch of its own. Nothing is to be done"
+            f"{record.cluster} is the primary of epoch {record.epoch}: {cluster} follows it, from where its "
+            "data stands, and needs no epoch of its own. Nothing is to be done"
         )
     return record, stored.version

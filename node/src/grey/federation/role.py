@@ -190,8 +190,8 @@ def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
         return Refuse(
             f"the data of {view.cluster} was restored from a snapshot of epoch {view.restored} (position "
             f"{view.local_position}). What {view.cluster} wrote later in epoch {record.epoch} may be held "
-            "elsewhere, so that it must not be written in that epoch again. Start a new one from here, on one "
-            f"node of {view.cluster}: greyd snapshot new-epoch. Or promote another cluster"
+            "elsewhere, so that it must not be written in that epoch again. Start a new one from here, on "
+            f"one node of {view.cluster}: greyd snapshot new-epoch. Or promote another cluster"
         )
     if view.local_epoch == record.epoch:
         written = max(record.position, view.followed)

@@ -19,7 +19,9 @@ _VERSION = 2
 _BRANCH, _LEAF = 0x01, 0x02
 _SUB_BUCKET = 0x01
 _PAGE = struct.Struct("<QHHI")  # id, flags, count, overflow
-_META = struct.Struct("<IIIIQQQQQQ")  # magic, version, page size, flags, root, sequence, freelist, pages, txid
+_META = struct.Struct(
+    "<IIIIQQQQQQ"
+)  # magic, version, page size, flags, root, sequence, freelist, pages, txid
 _META_PLACE = 16
 _CHECKSUM_BYTES = 56
 _BRANCH_ELEMENT = struct.Struct("<IIQ")  # place, key's size, page

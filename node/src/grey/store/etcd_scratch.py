@@ -32,7 +32,8 @@ from grey.store.interface import DiskFull, StoreDamaged, StoreError
 from grey.store.sqlite_file import no_room
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable
+    from typing import IO
 
 RESTORE_SECONDS = 1800.0
 START_SECONDS = 300.0
@@ -84,8 +85,8 @@ def find_programs(etcd: str | None) -> EtcdPrograms:
             refused.append(f"{candidate} is too new to restore")
     raise StoreError(
         f"neither etcdutl nor etcdctl (up to 3.5) is beside {path} or in PATH, and one of them is needed to "
-        f"restore a snapshot{''.join(f'; {reason}' for reason in dict.fromkeys(refused))}. Both are in etcd's "
-        "release archive beside etcd; Debian has etcdctl in etcd-client"
+        f"restore a snapshot{''.join(f'; {reason}' for reason in dict.fromkeys(refused))}. Both are in "
+        "etcd's release archive beside etcd; Debian has etcdctl in etcd-client"
     )
 
 
@@ -140,16 +141,14 @@ async def scratch_engine(programs: EtcdPrograms, data_dir: Path) -> AsyncIterato
         with (data_dir.parent / "scratch.log").open("w+b") as log:
             process = _start(programs, data_dir, run_dir, log)
             try:
-                await _await_leader(process, access, Path(log.name))
+                await _await_leader(process, access, lambda: _said(log))
                 yield access
             finally:
                 process.kill()
                 process.wait()
 
 
-def _start(
-    programs: EtcdPrograms, data_dir: Path, run_dir: str, log: object
-) -> subprocess.Popen[bytes]:
+def _start(programs: EtcdPrograms, data_dir: Path, run_dir: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
     size = (data_dir / "member" / "snap" / "db").stat().st_size
     settings: dict[str, object] = {
         "name": SCRATCH.name,
@@ -169,7 +168,7 @@ def _start(
         "log-level": "warn",
     }
     command = [programs.etcd, *(f"--{name}={value}" for name, value in settings.items())]
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - programs that the node's file or PATH names
         [sys.executable, "-c", _LAUNCHER, str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -180,7 +179,9 @@ def _start(
     )
 
 
-async def _await_leader(process: subprocess.Popen[bytes], access: EtcdAccess, log: Path) -> None:
+async def _await_leader(
+    process: subprocess.Popen[bytes], access: EtcdAccess, said: Callable[[], str]
+) -> None:
     member = Member(access.endpoint, access.tls)
     deadline = time.monotonic() + START_SECONDS
     try:
@@ -188,14 +189,14 @@ async def _await_leader(process: subprocess.Popen[bytes], access: EtcdAccess, lo
             if process.poll() is not None:
                 raise StoreDamaged(
                     f"the etcd on the restored snapshot ended (exit code {process.returncode}): "
-                    f"{_words(log.read_text(errors='replace'))}"
+                    f"{_words(said())}"
                 )
             if (await ask_health([member], 1.0)).majority:
                 return
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"the etcd on the restored snapshot was not ready within {START_SECONDS:g} s: "
-                    f"{_words(log.read_text(errors='replace'))}"
+                    f"{_words(said())}"
                 )
             await asyncio.sleep(_POLL_SECONDS)
     finally:
@@ -214,7 +215,7 @@ def _environment() -> dict[str, str]:
 def _version(etcdctl: str) -> tuple[int, int]:
     """Return major and minor version, a very new one when it does not say."""
     try:
-        said = subprocess.run(
+        said = subprocess.run(  # noqa: S603 - a program that PATH or the node's file names
             [etcdctl, "version"],
             capture_output=True,
             text=True,
@@ -226,6 +227,11 @@ def _version(etcdctl: str) -> tuple[int, int]:
         said = ""
     match = re.search(r"etcdctl version: (\d+)\.(\d+)", said)
     return (int(match[1]), int(match[2])) if match else (999, 0)
+
+
+def _said(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode(errors="replace")
 
 
 def _words(said: str) -> str:

@@ -12,16 +12,18 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from grey.link.etcd import NEEDS_LEADER, Member, rpc
 from grey.link.etcd_fault import MemberFault
 from grey.store.bolt import BoltDamaged, BoltFile
 from grey.store.etcd_wire import ROOT
 from grey.store.interface import EngineUnreachable, StoreDamaged
+from grey.store.sqlite_file import named_os
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from grey.link.etcd import Stubs
     from grey.store.etcd_calls import EtcdAccess
@@ -97,6 +99,22 @@ async def read_all(access: EtcdAccess, prefix: bytes, *, timeout_seconds: float)
     finally:
         await member.close()
     return [(pair.key[len(prefix) :], pair.value) for pair in answer.kvs]
+
+
+async def fetch_file(access: EtcdAccess, target: Path) -> None:
+    """Write a snapshot to a new file. Raises EngineUnreachable, StoreDamaged, DiskFull, StoreError."""
+    member = Member(access.endpoint, access.tls)
+    try:
+        with target.open("xb") as file:
+
+            def write(piece: bytes) -> None:
+                file.write(piece)
+
+            await fetch(member, write)
+    except OSError as error:
+        raise named_os(error, target, "write the snapshot") from error
+    finally:
+        await member.close()
 
 
 class SnapshotFile:

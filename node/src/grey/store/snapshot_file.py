@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The file that a snapshot is kept in: a tar archive of ``data`` and, behind it, ``manifest.json``.
 
-``data`` is what the engine itself would restore (an etcd's snapshot, an SQLite file), so that a snapshot can be
-used without greyd: ``tar xf FILE data``. It is written in one go, without a second copy on the disk, and bears
-its name only when it is whole and durable.
+``data`` is what the engine itself would restore (an etcd's snapshot, an SQLite file), so that a snapshot can
+be used without greyd: ``tar xf FILE data``. It is written in one go, without a second copy on the disk, and
+bears its name only when it is whole and durable.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import os
 import tarfile
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Self
 
 from grey.store.durable import sync
 from grey.store.interface import StoreDamaged, StoreError
@@ -53,7 +51,7 @@ class Draft:
             raise StoreError(f"{target} exists already, and a snapshot replaces nothing: name another file")
         with _told(self._part, "write the snapshot"):
             # Kept open, and locked, until the end.
-            self._file: BinaryIO = open(  # noqa: PTH123, SIM115
+            self._file: BinaryIO = open(  # noqa: SIM115
                 self._part,
                 "w+b",
                 opener=lambda path, _: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600),
@@ -62,7 +60,9 @@ class Draft:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self._file.close()
-                raise StoreError(f"another snapshot is being written to {self._part}: wait for its end") from None
+                raise StoreError(
+                    f"another snapshot is being written to {self._part}: wait for its end"
+                ) from None
             self._file.truncate()
             self._file.write(bytes(_BLOCK))
 
@@ -99,7 +99,7 @@ class Draft:
             sync(self.folder)
         self._finished = True
 
-    def __enter__(self) -> Draft:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -155,7 +155,9 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
     except tarfile.TarError as error:
         raise StoreDamaged(f"{path} is no whole snapshot: {error}. {_NEXT}") from error
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}. Check its name, owner and mode") from error
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}. Check its name, owner and mode"
+        ) from error
 
 
 def _member(archive: tarfile.TarFile, path: Path, name: str) -> tarfile.TarInfo:

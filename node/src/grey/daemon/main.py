@@ -20,6 +20,7 @@ from grey.daemon.command import config_option as _config_option
 from grey.daemon.command import load as _load
 from grey.daemon.command import stop as _stop
 from grey.daemon.identity_file import StateRefused
+from grey.daemon.snapshot_commands import snapshot_group
 from grey.link.tls import TlsError
 from grey.serve.errors import CannotListen
 from grey.store.interface import StoreDamaged, StoreError
@@ -38,6 +39,7 @@ def main() -> None:
 
 for _group in member_commands.groups():
     main.add_command(_group)
+main.add_command(snapshot_group)
 
 
 @main.command("init")
@@ -58,6 +60,22 @@ def init_command(path: str, *, check: bool, wait_seconds: float | None) -> None:
     except StoreError as error:
         _stop(FAILED, f"{error}. Start the engine first: greyd engine --config {path}")
     _print(result)
+
+
+@main.command("forget")
+@_config_option
+def forget_command(path: str) -> None:
+    """Let this cluster, a replica that is stopped, come back with new data."""
+    from grey.daemon.forget import forget
+    from grey.federation.interface import FederationStoreError
+    from grey.federation.records import DamagedRecord
+
+    try:
+        _print(asyncio.run(forget(*_load(path))))
+    except (StateRefused, DamagedRecord) as error:
+        _stop(REFUSED, str(error))
+    except FederationStoreError as error:
+        _stop(FAILED, str(error))
 
 
 @main.command("run")

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds or fetches etcd, as the collection does, and writes the binary's absolute path to .cache/etcd/path.
 
+The program that restores etcd's snapshots, which the tests of snapshots need, is kept in .cache/etcd/restorer when
+the machine has none.
+
 Settings from the environment:
 
 GREY_ETCD_ARCHIVE  a release archive on this machine, instead of downloading one
@@ -12,10 +15,13 @@ GREY_ETCD_SHA256   the SHA-256 of the archive, for another version or architectu
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
+from pathlib import Path
 
-from ansible_collections.grey.distributed.plugins.module_utils import _etcd
+from ansible_collections.grey.distributed.plugins.module_utils import _debian, _etcd
+from ansible_collections.grey.distributed.plugins.module_utils._download import Unusable
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
 
 from console import CACHE, Failed, Ticker, exclusive, report, say, seconds, write_atomically
@@ -30,6 +36,7 @@ def main() -> int:
         with exclusive(HOME / "lock.tool", "fetching etcd"):
             found = choose()
             write_atomically(CHOSEN, f"{found.path}\n")
+            restorer = restorer_for(found.path)
     except Failed as failure:
         report("get_etcd", failure)
         return 2
@@ -37,6 +44,7 @@ def main() -> int:
         print("\nget_etcd: interrupted; run it again to go on", file=sys.stderr)
         return 130
     say(f"etcd: {found.path} (version {found.version}, {found.source})")
+    say(f"etcd: snapshots are restored with {restorer}")
     return 0
 
 
@@ -61,6 +69,24 @@ def choose() -> _etcd.Program:
                 "- set GREY_ETCD_MIRROR=URL to where releases are mirrored, or https_proxy to a proxy",
             ]
             raise Failed(str(error), "\n".join(advice)) from error
+
+
+def restorer_for(etcd: Path) -> str:
+    """Return what restores snapshots: a program beside etcd, in PATH, or kept; else why there is none."""
+    kept = HOME / "restorer"
+    folders = os.pathsep.join([str(etcd.parent), os.environ.get("PATH", os.defpath), str(kept)])
+    for name in ("etcdutl", "etcdctl"):
+        if found := shutil.which(name, path=folders):
+            return found
+    try:
+        with Ticker("etcdctl") as ticker, _debian.package(("etcd-client", "etcd"), HOME / "apt", ticker.detail) as package:
+            inside = package.tree / "usr" / "bin" / "etcdctl"
+            if not inside.is_file():
+                raise Unusable(f"{package.name} does not hold /usr/bin/etcdctl")
+            kept.mkdir(parents=True, exist_ok=True)
+            return str(inside.rename(kept / "etcdctl"))
+    except Unusable as reason:
+        return f"nothing here, so their tests fail (as root: apt-get install etcd-client): {reason}"
 
 
 if __name__ == "__main__":

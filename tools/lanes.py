@@ -83,6 +83,9 @@ def use_etcd(chosen: Path = CACHE / "etcd" / "path") -> None:
     if chosen.is_file():
         folder = Path(chosen.read_text(encoding="utf-8").strip()).parent
         os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        # What restores snapshots; the machine's own goes before it.
+        if (restorer := chosen.parent / "restorer").is_dir():
+            os.environ["PATH"] += f"{os.pathsep}{restorer}"
 
 
 def main(arguments: list[str]) -> int:

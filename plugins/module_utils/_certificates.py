@@ -8,7 +8,6 @@ the two renames is finished by the next run, which finds CERT.new.
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,10 @@ _PUBLIC_MODE = 0o644
 
 @dataclass(frozen=True)
 class Wanted:
-    """A certificate this host should have; ``issuer`` is its authority in PEM, empty when not made yet."""
+    """A certificate this host should have, and whose its files are.
+
+    ``issuer`` is its authority in PEM, empty when not made yet.
+    """
 
     name: str
     cert_file: str
@@ -36,6 +38,7 @@ class Wanted:
     ca_file: str
     names: _x509.Names
     issuer: str
+    owner: _files.Owner = _files.ANYONE
 
     @property
     def new_cert(self) -> Path:
@@ -56,7 +59,8 @@ def request(wanted: Sequence[Wanted], *, check: bool) -> Outcome:
     for item in wanted:
         try:
             outcome.add(_finish_exchange(item, check=check))
-            outcome.add(_close_key(item, check=check))
+            for path, mode in _modes(item):
+                outcome.add(_files.ensure_owner(path, mode, item.owner, check=check))
             faults = reasons(item, _x509.now())
             if faults:
                 csr, change = _new_request(item, faults, check=check)
@@ -86,7 +90,9 @@ def install(wanted: Sequence[Wanted], issued: dict[str, str], *, check: bool) ->
     for item in wanted:
         try:
             outcome.add(
-                _files.ensure_file(_files.File(item.ca_file, item.issuer, _PUBLIC_MODE), check=check)
+                _files.ensure_file(
+                    _files.File(item.ca_file, item.issuer, _PUBLIC_MODE, owner=item.owner), check=check
+                )
                 if item.issuer or not check
                 else Change(item.ca_file, "", "the new authority's certificate")
             )
@@ -133,7 +139,7 @@ def _new_request(wanted: Wanted, faults: list[str], *, check: bool) -> tuple[str
         if check:
             return "", change
         key = _x509.new_key()
-        _files.write_atomically(wanted.new_key, _x509.key_to_pem(key), _KEY_MODE)
+        _files.write_atomically(wanted.new_key, _x509.key_to_pem(key), _KEY_MODE, wanted.owner)
     return _x509.request(key, wanted.names), change
 
 
@@ -156,7 +162,7 @@ def _exchange(wanted: Wanted, pem: str, *, check: bool) -> Change:
             f"{wanted.name}: wanted a certificate for {wanted.names}, found one for "
             f"{_x509.names_of(certificate)}"
         )
-    _files.write_atomically(wanted.new_cert, pem.encode(), _PUBLIC_MODE)
+    _files.write_atomically(wanted.new_cert, pem.encode(), _PUBLIC_MODE, wanted.owner)
     _rename_both(wanted)
     return Change(wanted.cert_file, before, _described(certificate))
 
@@ -185,16 +191,8 @@ def _rename_both(wanted: Wanted) -> None:
     _files.sync_folder(wanted.new_cert.parent)
 
 
-def _close_key(wanted: Wanted, *, check: bool) -> Change | None:
-    try:
-        mode = stat.S_IMODE(Path(wanted.key_file).stat().st_mode)
-    except FileNotFoundError:
-        return None
-    if mode == _KEY_MODE:
-        return None
-    if not check:
-        Path(wanted.key_file).chmod(_KEY_MODE)
-    return Change(wanted.key_file, f"mode {mode:04o}", f"mode {_KEY_MODE:04o}")
+def _modes(wanted: Wanted) -> tuple[tuple[str, int], ...]:
+    return (wanted.key_file, _KEY_MODE), (wanted.cert_file, _PUBLIC_MODE), (wanted.ca_file, _PUBLIC_MODE)
 
 
 def _described(certificate: x509.Certificate | None) -> str:

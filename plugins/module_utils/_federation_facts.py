@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.grey.distributed.plugins.module_utils._federation_file import group_name
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
+from ansible_collections.grey.distributed.plugins.module_utils._placement import group_name
 
 ROLES = ("primary", "replica")
 CAPABILITIES = ("read-only", "cache")

@@ -1,11 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The federation file as grey-ctl understands it, and the inventory's hosts placed in its clusters."""
+"""The federation file as grey-ctl understands it."""
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +12,8 @@ from ansible_collections.grey.distributed.plugins.module_utils._command import r
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-FEDERATION_AUTHORITY = "federation"
-STORE_AUTHORITY = "federation-store"
-_GROUP_PREFIX = "cluster_"
 _SHOW_SECONDS = 30.0
 _WRONG_FILE = 2
 
@@ -73,181 +68,6 @@ def name_of(path: str) -> str | None:
         r"^federation:.*\n(?:[ \t]*(?:#.*)?\n)*[ \t]+name:[ \t]*[\"']?([\w.-]+)", text, re.MULTILINE
     )
     return match.group(1) if match else None
-
-
-def group_name(cluster: str) -> str:
-    """Return the inventory group of a cluster: aws-east has cluster_aws_east."""
-    return _GROUP_PREFIX + re.sub(r"[^A-Za-z0-9]", "_", cluster)
-
-
-def place(
-    federation: Mapping[str, Any],
-    groups: Mapping[str, Sequence[str]],
-    addresses: Mapping[str, str],
-    group: str,
-    sources: Mapping[str, Sequence[str]] | None = None,
-) -> dict[str, Any]:
-    """Return what every host is, and the members of the federation store.
-
-    ``groups`` are all groups of the inventory, ``group`` the one of all hosts of the deployment,
-    ``addresses`` each host's own, ``sources`` further ones that its connections come from. The whole
-    inventory counts, never the hosts of the play. Fails with everything that is wrong.
-    """
-    clusters = federation["clusters"]
-    faults = [*_group_faults(clusters, groups, group), *_host_faults(clusters, groups, addresses, group)]
-    if faults:
-        raise GreyError(
-            "the inventory does not fit the federation file; no host was touched\n" + "\n".join(faults),
-            errors=faults,
-        )
-    hosts: dict[str, Any] = {}
-    members: list[dict[str, str]] = []
-    for cluster in clusters:
-        for index, host in enumerate(groups[group_name(cluster["name"])]):
-            member = bool(cluster["voter"]) and index == 0
-            own = [addresses[host], *(sources or {}).get(host, [])]
-            hosts[host] = _host(federation, cluster, host, own, member=member)
-            if member:
-                members.append({"name": host, "cluster": cluster["name"], "address": addresses[host]})
-    return {"hosts": hosts, "members": members}
-
-
-def _host(
-    federation: Mapping[str, Any],
-    cluster: Mapping[str, Any],
-    host: str,
-    addresses: Sequence[str],
-    *,
-    member: bool,
-) -> dict[str, Any]:
-    identity = f"{cluster['name']}.{federation['domain']}"
-    dns, own_addresses = _split(
-        [identity, cluster["endpoint"]["host"], federation["control_plane"]["endpoint"]["host"]]
-    )
-    certificates = [
-        {
-            "name": FEDERATION_AUTHORITY,
-            "authority": FEDERATION_AUTHORITY,
-            "common_name": identity,
-            "dns": dns,
-            "addresses": own_addresses,
-        }
-    ]
-    if cluster["voter"]:
-        certificates.append(
-            {
-                "name": STORE_AUTHORITY,
-                "authority": STORE_AUTHORITY,
-                "common_name": host,
-                "dns": [host],
-                "addresses": sorted(set(addresses)),
-            }
-        )
-    return {
-        "cluster": cluster["name"],
-        "address": addresses[0],
-        "identity": identity,
-        "voter": bool(cluster["voter"]),
-        "member": member,
-        "api_port": cluster["endpoint"]["port"],
-        "control_port": federation["control_plane"]["endpoint"]["port"],
-        "certificates": certificates,
-    }
-
-
-def _group_faults(
-    clusters: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]], group: str
-) -> list[str]:
-    faults = []
-    wanted: dict[str, str] = {}
-    for cluster in clusters:
-        name = group_name(cluster["name"])
-        if name in wanted:
-            faults.append(
-                f"clusters {wanted[name]} and {cluster['name']}: both have the group {name}; rename one"
-            )
-        wanted[name] = cluster["name"]
-        members = groups.get(name, [])
-        if not members:
-            faults.append(
-                f"cluster {cluster['name']}: wanted one host in the group {name}, found none; add it"
-            )
-        elif len(members) > 1:
-            faults.append(
-                f"cluster {cluster['name']}: its data lives in one embedded store, so wanted one host in "
-                "the group "
-                f"{name}, found {len(members)}: {', '.join(members)}"
-            )
-    for name in sorted(groups):
-        if name.startswith(_GROUP_PREFIX) and name not in wanted and groups[name]:
-            near = difflib.get_close_matches(name, wanted, n=1)
-            hint = f"; the nearest is {near[0]}" if near else ""
-            faults.append(
-                f"group {name}: wanted a group of a cluster in the federation file, found no such "
-                f"cluster{hint}"
-            )
-    if not groups.get(group):
-        faults.append(
-            f"group {group}: wanted all hosts of the deployment in it, found none; add the clusters' groups"
-        )
-    return faults
-
-
-def _host_faults(
-    clusters: Sequence[Mapping[str, Any]],
-    groups: Mapping[str, Sequence[str]],
-    addresses: Mapping[str, str],
-    group: str,
-) -> list[str]:
-    faults = []
-    homes: dict[str, list[str]] = {}
-    for cluster in clusters:
-        for host in groups.get(group_name(cluster["name"]), []):
-            homes.setdefault(host, []).append(cluster["name"])
-    for host, names in homes.items():
-        if len(set(names)) > 1:
-            faults.append(
-                f"host {host}: wanted it in one cluster, found it in {' and '.join(names)}; remove it "
-                "from one"
-            )
-        if host not in groups.get(group, []):
-            faults.append(
-                f"host {host}: wanted it in the group {group}, found it outside; make its group a child of it"
-            )
-    faults += [
-        f"host {host}: wanted it in the group of a cluster, found it only in {group}"
-        for host in groups.get(group, [])
-        if host not in homes
-    ]
-    owners: dict[str, str] = {}
-    for host in homes:
-        address = addresses.get(host, "")
-        if not _is_address(address):
-            faults.append(
-                f"host {host}: wanted an IP address in grey_address, found {address!r}; set it in the "
-                "inventory"
-            )
-        elif address in owners:
-            faults.append(
-                f"hosts {owners[address]} and {host}: both have the address {address}; each needs its own"
-            )
-        else:
-            owners[address] = host
-    return faults
-
-
-def _split(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sort host names and addresses apart, without duplicates."""
-    found = sorted(set(names))
-    return [name for name in found if not _is_address(name)], [name for name in found if _is_address(name)]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _errors(answer: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.grey.distributed.plugins.module_utils._command import Answer, run
+from ansible_collections.grey.distributed.plugins.module_utils._command import Answer, run, user_exists
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
 
 if TYPE_CHECKING:
@@ -21,47 +21,24 @@ _ASK_SECONDS = 30.0
 _POLL_SECONDS = 0.25
 
 
-def init(greyd: str, config: str, *, check: bool) -> Outcome:
-    """Make a node's empty data store and identity, once."""
+def init(greyd: str, config: str, *, check: bool, user: str = "") -> Outcome:
+    """Make a node's empty data store and identity, once, as ``user`` when one is named."""
     if check and not Path(config).exists():
         return Outcome({"data_id": None}, [Change("data store", "", "empty, with a new identity")])
     command = [greyd, "init", *(["--check"] if check else []), "--config", config]
-    answer = run(command, timeout_seconds=_INIT_SECONDS)
+    if check and user and not user_exists(user):
+        user = ""  # an earlier step would make that user; who asks now is of no matter
+    answer = run(command, timeout_seconds=_INIT_SECONDS, user=user)
     if answer.code == _REFUSED:
         raise GreyError(
             f"the state on this host was refused, nothing was changed: {answer.said()}", refused=True
         )
     if answer.code != 0:
         raise GreyError(f"greyd init --config {config}: wanted exit 0, found {answer.code}: {answer.said()}")
-    said = _object(answer)
+    said = answer.object()
     outcome = Outcome({"data_id": said.get("data_id")})
     if said.get("changed"):
         outcome.add(Change("data store", "", "empty, with a new identity"))
-    return outcome
-
-
-def store_health(greyd: str, config: str, *, wait_seconds: float, check: bool) -> Outcome:
-    """Wait until the federation store is healthy and this host's member is part of it.
-
-    Check mode asks nobody: before the first run there is nobody to ask.
-    """
-    if check:
-        return Outcome({"healthy": None, "members": []})
-    command = [greyd, "federation-store", "--config", config, "--check-health", "--wait", f"{wait_seconds:g}"]
-    answer = run(command, timeout_seconds=wait_seconds + _ASK_SECONDS)
-    if answer.code == _REFUSED:
-        raise GreyError(f"the federation store's state on this host was refused: {answer.said()}", members=[])
-    said = _object(answer) if answer.output.strip() else {}
-    members = list(said.get("members", []))
-    if answer.code != 0 or not said.get("healthy"):
-        raise GreyError(
-            f"federation store: wanted a healthy majority within {wait_seconds:g} s, found "
-            f"{_members(members) or answer.said()}; look at federation-store.log on the members",
-            members=members,
-        )
-    outcome = Outcome({"healthy": True, "members": members})
-    if said.get("changed"):
-        outcome.add(Change("federation store", "bootstrapping", "member"))
     return outcome
 
 
@@ -94,7 +71,7 @@ class Control:
         while True:
             answer = self._run("status", "-o", "json")
             if answer.code == 0:
-                status = _object(answer)
+                status = answer.object()
                 missing = _missing(status, online)
                 if not missing:
                     return status
@@ -123,7 +100,7 @@ class Control:
         )
         if answer.code != 0 and not answer.output.strip():
             raise self._failed("verify", answer)
-        rows: list[dict[str, Any]] = list(_object(answer)["clusters"])
+        rows: list[dict[str, Any]] = list(answer.object()["clusters"])
         behind = [f"{row['name']}: {row['problem']}" for row in rows if not row["ok"]]
         if answer.code != 0 or behind:
             raise GreyError(
@@ -164,16 +141,3 @@ def _missing(status: Mapping[str, Any], online: Sequence[str]) -> list[str]:
 
 def _wish(online: Sequence[str]) -> str:
     return "a primary" + (f" and {', '.join(online)} online" if online else "")
-
-
-def _members(members: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(
-        f"{member.get('endpoint', 'a member')}: {member.get('problem') or 'healthy'}" for member in members
-    )
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    said = answer.json()
-    if not isinstance(said, dict):
-        raise GreyError(f"{' '.join(answer.command)}: wanted a JSON object, found: {answer.said()}")
-    return said

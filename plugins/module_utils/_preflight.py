@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import errno
+import grp
 import json
 import os
 import platform
+import pwd
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.grey.distributed.plugins.module_utils import _processes
+from ansible_collections.grey.distributed.plugins.module_utils import _processes, _supervisor_conf, _systemctl
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._interpreter import Interpreter, look
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
@@ -72,13 +74,59 @@ def runs(instance: str, program: str) -> bool:
     return any(program in _processes.command_line(item.pid).split() for item in _processes.marked(instance))
 
 
+def manager_faults(manager: str, user: str) -> list[str]:
+    """Say why what is to keep the programs running cannot do so here, or not as ``user``."""
+    fault = _systemctl.fault() if manager == "systemd" else _supervisor_conf.user_fault(user)
+    return [fault] if fault is not None else []
+
+
+def account_there(user: str, group: str) -> bool:
+    """Whether the host has a user and a group; an empty name is no wish."""
+    try:
+        if user:
+            pwd.getpwnam(user)
+        if group:
+            grp.getgrnam(group)
+    except KeyError:
+        return False
+    return True
+
+
 def marker_state(path: str) -> str | None:
-    """Return what the marker of the federation store's member says (docs/reference/node-file.md)."""
+    """Return what the marker of an etcd member says (docs/reference/node-file.md)."""
     try:
         said = json.loads(Path(path).read_bytes())
     except (OSError, ValueError):
         return None
     return str(said.get("state")) if isinstance(said, dict) else None
+
+
+def member_faults(members: Iterable[tuple[str, str, bool]]) -> list[str]:
+    """Say which groups have a member on this host that they should not have.
+
+    ``members`` has the group, the path of the marker, and whether the group should have a member here.
+    """
+    return [
+        f"{group}: wanted no member on this host, as the inventory says, found one ({marker}); put the "
+        "hosts of the inventory back into their order (the first one of a cluster has its member of the "
+        "federation store), or remove the member: scale.yml -e remove=NAME"
+        for group, marker, wanted in members
+        if not wanted and marker_state(marker) is not None
+    ]
+
+
+def engine_faults(node_file: str, wanted: str) -> list[str]:
+    """Say when the node's file on the host has its data in another engine than the one ``wanted``."""
+    found = _in_node_file(node_file, "store", "engine")
+    if found is None or found == wanted:
+        return []
+    return [
+        (
+            f"engine: wanted the data in {wanted}, as the inventory says, found it in {found} ({node_file}); "
+            f"data does not move by itself: set grey_engine: {found} (sqlite has room for one host), or tear "
+            "the deployment down first"
+        )
+    ]
 
 
 def identity_faults(path: str, wanted: Mapping[str, str]) -> list[str]:
@@ -113,19 +161,12 @@ def identity_faults(path: str, wanted: Mapping[str, str]) -> list[str]:
 
 def address_faults(node_file: str, wanted: str, hint: str) -> list[str]:
     """Say when the node's file on the host has another address than the one ``wanted``."""
-    try:
-        text = Path(node_file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []  # not deployed; whether the folder can be written is another check
-    # Hosts need no YAML library for the one value that is wanted of a file that this collection wrote.
-    match = re.search(
-        r"^( +)listen:[^\n]*\n(?:\1 +[^\n]*\n)*?\1 +address: *[\"']?([^\s\"']+)", text, re.MULTILINE
-    )
-    if match is None or match.group(2) == wanted:
+    found = _in_node_file(node_file, "listen", "address")
+    if found is None or found == wanted:
         return []
     return [
         (
-            f"address: wanted {wanted} as the inventory says, found this host deployed with {match.group(2)} "
+            f"address: wanted {wanted} as the inventory says, found this host deployed with {found} "
             f"({node_file}); {hint}"
         )
     ]
@@ -237,6 +278,19 @@ def _version(binary: Binary) -> str | GreyError:
         )
     match = re.search(r"\d+(\.\d+)+", answer.output)
     return match.group() if match else "unknown"
+
+
+def _in_node_file(path: str, section: str, key: str) -> str | None:
+    """Return one value of the node's file, None when the host has no such file (yet)."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None  # not deployed; whether the folder can be written is another check
+    # Hosts need no YAML library for the few values that are wanted of a file that this collection wrote.
+    match = re.search(
+        rf"^( +){section}:[^\n]*\n(?:\1 +[^\n]*\n)*?\1 +{key}: *[\"']?([^\s\"']+)", text, re.MULTILINE
+    )
+    return match.group(2) if match else None
 
 
 def _named(names: Mapping[str, str], kinds: Sequence[str]) -> str:

@@ -69,12 +69,28 @@ def process(pid: int) -> Process | None:
     return Process(pid, int(stat[stat.rindex(")") + 2 :].split()[1]), name)
 
 
+def cgroups(pid: int) -> list[str]:
+    """Return the names along a process's control groups, such as its unit; none when it is gone."""
+    try:
+        lines = (PROC / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [name for line in lines for name in line.split(":", 2)[-1].split("/") if name]
+
+
 def marked(instance: str) -> list[Process]:
-    """Return the processes that carry the mark of an instance, without this one and its ancestors."""
-    mine = _ancestors(os.getpid())
+    """Return the processes that carry the mark of an instance, without this one and its ancestors.
+
+    What runs in a container on this host is another host's, though it is seen from here.
+    """
+    mine, here = _ancestors(os.getpid()), _namespace("self")
     found = []
     for pid in _pids():
-        if pid not in mine and (environment(pid) or {}).get(MARKER) == instance:
+        if (
+            pid not in mine
+            and (environment(pid) or {}).get(MARKER) == instance
+            and _namespace(str(pid)) == here
+        ):
             seen = process(pid)
             if seen is not None:
                 found.append(seen)
@@ -157,6 +173,14 @@ def wait_end(pid: int, seconds: float) -> bool:
 def _send(handle: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, number)
+
+
+def _namespace(pid: str) -> str:
+    """Return which namespace of process numbers a process is in; empty when it is gone."""
+    try:
+        return str((PROC / pid / "ns" / "pid").readlink())
+    except OSError:
+        return ""
 
 
 def _pids() -> list[int]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STAMP = "release.json"
 _CURRENT = "current"
+_PREVIOUS = "previous"
 _INSTALL_SECONDS = 600.0
 _INSTALL = (
     "install", "--isolated", "--no-input", "--quiet", "--disable-pip-version-check", "--no-cache-dir",
@@ -48,11 +49,44 @@ class Releases:
 
     def current(self) -> str | None:
         """Return the name of the whole release that ``current`` links to."""
+        return self._linked(_CURRENT)
+
+    def previous(self) -> str | None:
+        """Return the name of the whole release that was current before."""
+        return self._linked(_PREVIOUS)
+
+    def installed(self) -> list[str]:
+        """Return the names of all whole releases, the newest installation first."""
         try:
-            name = (self._folder / _CURRENT).readlink().name
+            found = [entry.name for entry in (self._folder / "releases").iterdir()]
         except OSError:
-            return None
-        return name if self.is_whole(name) else None
+            return []
+        return sorted(filter(self.is_whole, found), key=self._installed_at, reverse=True)
+
+    def choose(self, release: str, version: str) -> str:
+        """Return the release that should run: ``release``, unless ``version`` says otherwise.
+
+        A version is that of an installed release, or its whole name, or "previous". Fails when this host does
+        not have it.
+        """
+        if not version or _is_version(release, version):
+            return release
+        if version == _PREVIOUS:
+            name = self.previous()
+            if name is None:
+                raise GreyError(
+                    f"release: wanted the one before {self.current() or 'any'}, found none in "
+                    f"{self._folder}; name one that is there: -e version=VERSION"
+                )
+            return name
+        here = self.installed()
+        for name in here:
+            if _is_version(name, version):
+                return name
+        raise GreyError(
+            f"release: wanted {version}, found {', '.join(here) or 'none'} in {self._folder} and {release} "
+            "in this collection; install the collection of that version, and deploy with it"
+        )
 
     def is_whole(self, name: str) -> bool:
         """Whether a release was installed to the end, and the Python that it was made with is still there."""
@@ -65,17 +99,38 @@ class Releases:
             isinstance(stamp, dict) and stamp.get("release") == name and (folder / "bin" / "python").exists()
         )
 
+    def _linked(self, link: str) -> str | None:
+        try:
+            name = (self._folder / link).readlink().name
+        except OSError:
+            return None
+        return name if self.is_whole(name) else None
+
+    def _installed_at(self, name: str) -> float:
+        return (self.path(name) / STAMP).stat().st_mtime
+
     def ensure(
-        self, name: str, archive: str | None, python: str | None, *, activate: bool, check: bool
+        self,
+        name: str,
+        archive: str | None,
+        python: str | None,
+        *,
+        activate: bool,
+        keep: int,
+        check: bool,
     ) -> Outcome:
-        """Install a release from its wheelhouse unless it is there, and let ``current`` link to it."""
+        """Install a release from its wheelhouse unless it is there, and let ``current`` link to it.
+
+        With ``activate``, all but ``keep`` releases are removed, never the current one and the one before.
+        """
         if "/" in name or name.startswith("."):
             raise GreyError(f"release: wanted a name such as 0.2.0-1a2b3c4d, found {name!r}")
         previous = self.current()
         outcome = Outcome(
             {"release": name, "previous": previous, "installed": False, "bin": str(self.path(name) / "bin")}
         )
-        if self.is_whole(name) and (previous == name or not activate):
+        old = self._old(name, keep) if activate else []
+        if self.is_whole(name) and (previous == name or not activate) and not old:
             return outcome
         if not self.is_whole(name):
             outcome.result["installed"] = True
@@ -86,9 +141,20 @@ class Releases:
             with self._locked():
                 if not self.is_whole(name):
                     self._install(name, archive, python or sys.executable)
-                if activate:
+                if activate and previous != name:
                     self._switch(name)
+                for each in old:
+                    shutil.rmtree(self.path(each))
+        outcome.changes += [Change(str(self.path(each)), f"release {each}", "") for each in old]
         return outcome
+
+    def _old(self, name: str, keep: int) -> list[str]:
+        """Return the releases to remove once ``name`` is the current one."""
+        current = self.current()
+        before = self.previous() if current == name else current
+        kept = [each for each in (name, before) if each is not None]
+        others = [each for each in self.installed() if each not in kept]
+        return others[max(0, keep - len(kept)) :]
 
     def _install(self, name: str, archive: str | None, python: str) -> None:
         folder = self.path(name)
@@ -112,9 +178,16 @@ class Releases:
         _files.write_atomically(folder / STAMP, (json.dumps(stamp, indent=1) + "\n").encode(), 0o644)
 
     def _switch(self, name: str) -> None:
-        beside = self._folder / f".{_CURRENT}.{secrets.token_hex(4)}"
+        # The way back is there before the switch.
+        before = self.current()
+        if before is not None:
+            self._link(_PREVIOUS, before)
+        self._link(_CURRENT, name)
+
+    def _link(self, link: str, name: str) -> None:
+        beside = self._folder / f".{link}.{secrets.token_hex(4)}"
         beside.symlink_to(Path("releases", name))
-        beside.replace(self._folder / _CURRENT)
+        beside.replace(self._folder / link)
         _files.sync_folder(self._folder)
 
     @contextlib.contextmanager
@@ -130,6 +203,10 @@ class Releases:
                 os.umask(previous)
         except OSError as error:
             raise _files.explain(error, self._folder) from error
+
+
+def _is_version(name: str, version: str) -> bool:
+    return name == version or name.startswith(f"{version}-")
 
 
 def _unpack(archive: str, folder: str) -> None:

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _processes
 from ansible_collections.grey.distributed.plugins.module_utils import _supervisor_conf as conf
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
+from ansible_collections.grey.distributed.plugins.module_utils._programs import (
+    PROGRAM_DIGEST,
+    decide,
+    digest,
+    written_digest,
+)
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor_rpc import (
     ProgramState,
     SupervisorClient,
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-Condition = Literal["down", "outdated", "current"]
+    from ansible_collections.grey.distributed.plugins.module_utils._programs import Condition, Program
 
 _POLL_SECONDS = 0.05
 _SHUTDOWN_SECONDS = 60.0
@@ -41,27 +47,6 @@ class Live:
     digest: str
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to start or restart now, what is left for later, and whether supervisord itself starts anew."""
-
-    stale: frozenset[str]
-    deferred: frozenset[str]
-    anew: bool
-
-
-def decide(conditions: Mapping[str, Condition], *, anew: bool, defer: bool) -> Plan:
-    """Decide what happens to programs. ``anew``: supervisord runs with an older configuration.
-
-    ``defer``: what runs is left alone, supervisord too, because starting that anew stops every program.
-    """
-    down = {name for name, condition in conditions.items() if condition == "down"}
-    affected = {name for name, condition in conditions.items() if condition == "outdated" or anew} - down
-    if defer:
-        return Plan(frozenset(down), frozenset(affected), anew=False)
-    return Plan(frozenset(down | affected), frozenset(), anew)
-
-
 class Supervisor:
     """One instance of supervisord on this host."""
 
@@ -74,7 +59,7 @@ class Supervisor:
 
     def present(
         self,
-        programs: Sequence[conf.Program],
+        programs: Sequence[Program],
         *,
         timeout_seconds: float,
         inputs_changed: bool,
@@ -95,7 +80,7 @@ class Supervisor:
                 item.name: self._condition(states.get(item.name), files[item.name], inputs_changed)
                 for item in programs
             },
-            anew=live is not None and live.digest != conf.digest(own_file.content),
+            anew=live is not None and live.digest != digest(own_file.content),
             defer=defer_restarts and any(map(_runs, states.values())),
         )
         if plan.anew and live is not None:
@@ -181,7 +166,7 @@ class Supervisor:
     def _write(
         self,
         own_file: _files.File | None,
-        programs: Sequence[conf.Program],
+        programs: Sequence[Program],
         files: Mapping[str, _files.File],
     ) -> None:
         folder = _files.Folder(str(self._layout.programs_dir), 0o700)
@@ -193,12 +178,12 @@ class Supervisor:
     def _condition(self, state: ProgramState | None, file: _files.File, inputs_changed: bool) -> Condition:
         if state is None or not _runs(state):
             return "down"
-        if (self._check and inputs_changed) or not self._current(state, conf.written_digest(file)):
+        if (self._check and inputs_changed) or not self._current(state, written_digest(file)):
             return "outdated"
         return "current"
 
     def _current(self, state: ProgramState, digest: str) -> bool:
-        return (_processes.environment(state.pid) or {}).get(conf.PROGRAM_DIGEST) == digest
+        return (_processes.environment(state.pid) or {}).get(PROGRAM_DIGEST) == digest
 
     def _start(self, own_file: _files.File) -> None:
         if self._check:
@@ -208,7 +193,7 @@ class Supervisor:
             timeout_seconds=20.0,
             environment={
                 _processes.MARKER: self._layout.instance,
-                conf.SUPERVISOR_DIGEST: conf.digest(own_file.content),
+                conf.SUPERVISOR_DIGEST: digest(own_file.content),
             },
         )
         if answer.code != 0:
@@ -227,7 +212,7 @@ class Supervisor:
             else:
                 return
 
-    def _apply(self, stale: Sequence[conf.Program], states: dict[str, ProgramState]) -> None:
+    def _apply(self, stale: Sequence[Program], states: dict[str, ProgramState]) -> None:
         added, changed, _removed = self._client.reload()
         for program in stale:
             if program.name in added:
@@ -243,7 +228,7 @@ class Supervisor:
                 self._client.start(program.name)
 
     def _wait(
-        self, programs: Sequence[conf.Program], files: dict[str, _files.File], timeout_seconds: float
+        self, programs: Sequence[Program], files: dict[str, _files.File], timeout_seconds: float
     ) -> None:
         """Wait until every program runs. Give up early on one that ends again and again after its start."""
         deadline = time.monotonic() + timeout_seconds
@@ -269,7 +254,7 @@ class Supervisor:
                 )
             time.sleep(_POLL_SECONDS)
         for program in programs:
-            if not self._current(states[program.name], conf.written_digest(files[program.name])):
+            if not self._current(states[program.name], written_digest(files[program.name])):
                 raise self._failed(
                     program.name,
                     "it runs with an older configuration: its files changed during this run; run again",
@@ -280,7 +265,7 @@ class Supervisor:
         return GreyError(
             f"{name}: wanted it to run, found: {found}. The end of {log}:\n{_tail(log)}",
             program=name,
-            log_file=str(log),
+            log=str(log),
         )
 
     def _remove_programs(self, live: Live | None, names: Sequence[str]) -> None:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
+import pwd
 import re
 import shlex
 from dataclasses import dataclass
@@ -13,25 +14,14 @@ from pathlib import Path
 from ansible_collections.grey.distributed.plugins.module_utils._files import File
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
 from ansible_collections.grey.distributed.plugins.module_utils._processes import MARKER
+from ansible_collections.grey.distributed.plugins.module_utils._programs import (
+    PROGRAM_DIGEST,
+    Program,
+    program_digest,
+    require_name,
+)
 
-PROGRAM_DIGEST = "GREY_PROGRAM_DIGEST"
 SUPERVISOR_DIGEST = "GREY_SUPERVISOR_DIGEST"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A program to keep running, with its own configuration ``files``.
-
-    A change in one of them, or of a file in ``depends_on`` (absolute paths), restarts it.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    priority: int
-    stop_seconds: int
-    depends_on: tuple[str, ...] = ()
-    files: tuple[File, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,21 @@ class Layout:
         return Path(self.log_dir) / f"{program}.log"
 
 
+def user_fault(user: str) -> str | None:
+    """Say why supervisord's programs cannot run as a user; an empty name is whoever connects."""
+    number = os.geteuid()
+    try:
+        here = pwd.getpwuid(number).pw_name
+    except KeyError:
+        here = str(number)
+    if user in ("", here):
+        return None
+    return (
+        f"user: wanted to connect as {user}, whom supervisord and its programs then run as, found {here}; "
+        f"connect as {user}, or leave grey_user empty"
+    )
+
+
 def supervisor_file(layout: Layout) -> File:
     """Render supervisord's own configuration."""
     for path in (layout.root, layout.log_dir, layout.run_dir, layout.config_file):
@@ -75,7 +80,7 @@ def supervisor_file(layout: Layout) -> File:
     return File(
         layout.config_file,
         f"""\
-; Written by grey.distributed.grey_supervisor: changes here are overwritten.
+; Written by grey.distributed.grey_programs: changes here are overwritten.
 [supervisord]
 logfile = {_value(layout.log_dir)}/supervisord.log
 logfile_maxbytes = 10MB
@@ -105,13 +110,12 @@ files = programs/*.conf
 
 def program_file(layout: Layout, program: Program) -> File:
     """Render a program's file. The digest in it makes supervisord see every change that matters."""
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", program.name):
-        raise GreyError(f"programs: wanted a name of small letters, digits and -, found {program.name!r}")
+    require_name(program.name)
     for word in (*program.command, *(value for _name, value in program.environment)):
         _plain(word)
     # startretries: a program that cannot start is tried again forever, each time a second later than before.
     body = f"""\
-; Written by grey.distributed.grey_supervisor: changes here are overwritten.
+; Written by grey.distributed.grey_programs: changes here are overwritten.
 [program:{program.name}]
 command = {_value(shlex.join(program.command))}
 priority = {program.priority}
@@ -128,36 +132,13 @@ stdout_logfile_backups = 5
 """
     variables = [
         (MARKER, layout.instance),
-        (PROGRAM_DIGEST, _program_digest(body, program)),
+        (PROGRAM_DIGEST, program_digest(body, program)),
         *program.environment,
     ]
     environment = ",".join(f'{name}="{_value(value)}"' for name, value in variables)
     return File(
         str(layout.programs_dir / f"{program.name}.conf"), f"{body}environment = {environment}\n", 0o600
     )
-
-
-def _program_digest(body: str, program: Program) -> str:
-    own = "".join(f"\0{file.path}\0{file.content}" for file in program.files)
-    return digest(f"{body}{own}{program.environment or ''}", program.depends_on)
-
-
-def digest(text: str, paths: tuple[str, ...] = ()) -> str:
-    """Return a digest of a text and of the content of some files; a file that is not there counts as that."""
-    total = hashlib.sha256(text.encode())
-    for path in sorted(paths):
-        try:
-            content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        except FileNotFoundError:
-            content = "absent"
-        total.update(f"\0{path}\0{content}".encode())
-    return total.hexdigest()[:32]
-
-
-def written_digest(file: File) -> str:
-    """Return the digest that a rendered program file carries."""
-    match = re.search(rf'{PROGRAM_DIGEST}="([0-9a-f]+)"', file.content)
-    return match.group(1) if match else ""
 
 
 def _value(text: str) -> str:

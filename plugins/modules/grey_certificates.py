@@ -12,8 +12,9 @@ short_description: Make keys on a host, ask for certificates and put them in pla
 version_added: 0.1.0
 description:
   - Keys are made on the host with mode 0600 and never leave it; only signing requests are returned.
+  - Modes and owners of what is there already are corrected with O(state=requested).
   - A new key waits beside the old one until its certificate is there, then both are exchanged.
-  - Needs the Python library C(cryptography) on the host.
+  - Needs the Python library C(cryptography) on the host, in the module's own Python or in O(python).
 author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
@@ -66,6 +67,20 @@ options:
     description: The certificates that were issued, PEM by name; empty texts in check mode.
     type: dict
     default: {}
+  owner:
+    description: The user that keys and certificates belong to; when empty, that is left alone.
+    type: str
+    default: ""
+  group:
+    description: The group that they belong to; when empty, that is left alone.
+    type: str
+    default: ""
+  python:
+    description:
+      - A Python on the host that has C(cryptography), such as that of the node's release. The module runs again with it when
+        its own Python lacks the library.
+      - In check mode it need not be there yet.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -117,10 +132,12 @@ installed:
   elements: str
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _x509
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
+from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _files, _x509
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 
 
@@ -151,6 +168,7 @@ def _wanted(item: dict[str, Any], params: dict[str, Any]) -> _certificates.Wante
         files["ca_file"],
         _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
         params["authorities"][item["authority"]],
+        _files.Owner(params["owner"], params["group"]),
     )
 
 
@@ -174,12 +192,31 @@ def main() -> None:
             "files": {"type": "dict", "required": True},
             "authorities": {"type": "dict", "required": True},
             "issued": {"type": "dict", "default": {}},
+            "owner": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
+            "python": {"type": "path"},
         },
         supports_check_mode=True,
     )
     if _x509.MISSING:
+        _find_library(module)
+    else:
+        finish(module, work)
+
+
+def _find_library(module: AnsibleModule) -> None:
+    """Run again with the Python that has the library; it is there once a release is installed."""
+    python = module.params["python"]
+    if python and Path(python).exists() and not has_respawned():
+        respawn_module(python)
+    elif python and module.check_mode and not _has_any(module.params["files"]):
+        finish(module, work)  # a host without a release has no certificates to be read
+    else:
         module.fail_json(msg=missing_required_lib("cryptography"), exception=_x509.MISSING)
-    finish(module, work)
+
+
+def _has_any(files: dict[str, dict[str, str]]) -> bool:
+    return any(Path(path).exists() for each in files.values() for path in each.values())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ short_description: Read and check the federation file, and place the hosts in it
 version_added: 0.1.0
 description:
   - Runs C(grey-ctl config show) on the controller and returns the federation with all defaults filled in.
-  - Checks that every cluster has a host, that no host is in two clusters, and that every host has an address.
+  - Checks that every cluster has hosts, that no host is in two clusters, that every host has an address, and that the
+    engine of each cluster can have its hosts.
   - Contacts no host, so that a wrong file or inventory is refused before anything is touched.
 author:
   - Grey Distributed contributors (@grey-distributed)
@@ -39,6 +40,20 @@ options:
       - The members of the federation store compare them with each other's certificates.
     type: dict
     default: {}
+  engines:
+    description:
+      - What the data of each host's cluster lives in, by host, V(auto), V(sqlite) or V(etcd).
+      - V(auto) is V(etcd) for a cluster of several hosts.
+    type: dict
+    default: {}
+  store_port:
+    description: The port that members of the federation store talk with each other at.
+    type: int
+    default: 2380
+  engine_port:
+    description: The port that members of a cluster's engine talk with each other at.
+    type: int
+    default: 2390
   group:
     description: The group of all hosts of the deployment.
     type: str
@@ -84,6 +99,20 @@ members:
   type: list
   elements: dict
   sample: [{name: aws-east-1, cluster: aws-east, address: 127.77.1.1}]
+groups:
+  description:
+    - The groups of etcd members, the federation store and the engines of the clusters on etcd, each with its token, and all
+      its members with the address and port that they talk with each other at.
+  returned: unless O(name_only=true)
+  type: list
+  elements: dict
+  sample: [{name: engine-aws-east, token: global-grey-aws-east, members: {aws-east-1: "192.0.2.11:2390"}}]
+authorities:
+  description: The authorities that sign the hosts' certificates.
+  returned: unless O(name_only=true)
+  type: list
+  elements: dict
+  sample: [{name: federation, common_name: Grey federation}, {name: engine-aws-east, common_name: Grey engine aws-east}]
 errors:
   description: The faults that were found, each with file, line, key, message and hint, or as text for the inventory.
   returned: when the file or the inventory is wrong
@@ -94,7 +123,7 @@ errors:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.grey.distributed.plugins.module_utils import _federation_file
+from ansible_collections.grey.distributed.plugins.module_utils import _federation_file, _placement
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
 
 
@@ -104,15 +133,21 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     if params["name_only"]:
         return Outcome({"name": _federation_file.name_of(path)})
     federation = _federation_file.read(params["grey_ctl"], path)
-    placed = _federation_file.place(
-        federation, params["groups"], params["addresses"], params["group"], params["sources"]
+    inventory = _placement.Inventory(
+        groups=params["groups"],
+        addresses=params["addresses"],
+        sources=params["sources"],
+        engines=params["engines"],
+        group=params["group"],
+        store_port=params["store_port"],
+        engine_port=params["engine_port"],
     )
     return Outcome(
         {
             "name": federation["name"],
             "federation": federation,
             "content": _federation_file.content(path),
-            **placed,
+            **_placement.place(federation, inventory),
         }
     )
 
@@ -126,6 +161,9 @@ def main() -> None:
             "groups": {"type": "dict"},
             "addresses": {"type": "dict"},
             "sources": {"type": "dict", "default": {}},
+            "engines": {"type": "dict", "default": {}},
+            "store_port": {"type": "int", "default": 2380},
+            "engine_port": {"type": "int", "default": 2390},
             "group": {"type": "str", "default": "grey"},
             "name_only": {"type": "bool", "default": False},
         },

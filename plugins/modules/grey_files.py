@@ -24,9 +24,22 @@ options:
     elements: path
     default: []
   folder_mode:
-    description: Octal permission bits of O(folders).
+    description: Octal permission bits of O(folders) and O(plain_folders).
     type: str
     default: "0755"
+  plain_folders:
+    description: Like O(folders), but whose they are is left alone, for example because programs lie in them.
+    type: list
+    elements: path
+    default: []
+  owner:
+    description: The user that O(folders) and O(files) belong to; when empty, that is left alone.
+    type: str
+    default: ""
+  group:
+    description: The group that O(folders) and O(files) belong to; when empty, that is left alone.
+    type: str
+    default: ""
   files:
     description: Files that must exist with exactly this content.
     type: list
@@ -65,6 +78,8 @@ EXAMPLES = r"""
 - name: Write what the node reads
   grey.distributed.grey_files:
     folders: [/etc/grey]
+    owner: grey
+    group: grey
     files:
       - path: /etc/grey/grey.yaml
         content: "{{ content }}"
@@ -90,9 +105,13 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
     folder_mode = _files.parse_mode(params["folder_mode"])
-    folders = [_files.Folder(path, folder_mode) for path in params["folders"]]
+    owner = _files.Owner(params["owner"], params["group"])
+    folders = [
+        *(_files.Folder(path, folder_mode, owner) for path in params["folders"]),
+        *(_files.Folder(path, folder_mode) for path in params["plain_folders"]),
+    ]
     files = [
-        _files.File(item["path"], item["content"], _files.parse_mode(item["mode"]), item["secret"])
+        _files.File(item["path"], item["content"], _files.parse_mode(item["mode"]), item["secret"], owner)
         for item in params["files"]
     ]
     outcome = Outcome()
@@ -114,6 +133,9 @@ def main() -> None:
         argument_spec={
             "folders": {"type": "list", "elements": "path", "default": []},
             "folder_mode": {"type": "str", "default": "0755"},
+            "plain_folders": {"type": "list", "elements": "path", "default": []},
+            "owner": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
             "files": {
                 "type": "list",
                 "elements": "dict",

@@ -26,6 +26,10 @@ options:
     description: The node's file.
     type: path
     required: true
+  user:
+    description: Whom greyd runs as, so that what it makes is that user's; empty for the one who connects.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -33,6 +37,7 @@ EXAMPLES = r"""
   grey.distributed.grey_node:
     greyd: /opt/grey/current/bin/greyd
     config: /etc/grey/grey.yaml
+    user: grey
 """
 
 RETURN = r"""
@@ -57,7 +62,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    return _node.init(params["greyd"], params["config"], check=check)
+    return _node.init(params["greyd"], params["config"], check=check, user=params["user"])
 
 
 def main() -> None:
@@ -66,6 +71,7 @@ def main() -> None:
         argument_spec={
             "greyd": {"type": "path", "required": True},
             "config": {"type": "path", "required": True},
+            "user": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

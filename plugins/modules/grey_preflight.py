@@ -12,7 +12,7 @@ short_description: Check what a host must offer before anything on it is touched
 version_added: 0.1.0
 description:
   - Checks ports, socket paths, folders, free disk space, the architecture and the programs of a host in one call.
-  - Finds a deployment of another federation, cluster, node or address on the host, which must not be overwritten.
+  - Finds a deployment of another federation, cluster, node, address or engine on the host, which must not be overwritten.
   - Returns everything that is wrong at once and never fails for it, so that a play can show the faults of all hosts together.
 author:
   - Grey Distributed contributors (@grey-distributed)
@@ -86,6 +86,14 @@ options:
       - The folder of the node's releases, when M(grey.distributed.grey_release) installs them on this host. Then its Python
         must be one that a release can be installed with.
     type: path
+  release:
+    description: The release that this collection carries. Needed with O(install_dir).
+    type: str
+  version:
+    description:
+      - Which release should run, when it is not O(release); a version or the name of one that is installed, or V(previous).
+    type: str
+    default: ""
   python:
     description: The Python that a release would be installed with; the module's own when none is given.
     type: path
@@ -103,9 +111,42 @@ options:
         description: The oldest version that will do.
         type: str
         required: true
-  marker_file:
-    description: The marker of the federation store's member, when the host has one.
-    type: path
+  members:
+    description: The groups of etcd members that hosts may belong to.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      group:
+        description: The group, as RV(markers) and errors should call it.
+        type: str
+        required: true
+      marker_file:
+        description: Where the member of this host, when it has one, keeps its marker.
+        type: path
+        required: true
+      wanted:
+        description: Whether the host should have a member of it.
+        type: bool
+        required: true
+  engine:
+    description: What the data of the host should live in, V(sqlite) or V(etcd). Needs O(node_file).
+    type: str
+  manager:
+    description:
+      - What is to keep the programs running.
+      - V(systemd) must run the host, and needs root; V(supervisor) runs everything as the one who connects.
+    type: str
+    choices: [systemd, supervisor]
+    default: supervisor
+  user:
+    description: The user that everything is to belong to; empty for the one who connects.
+    type: str
+    default: ""
+  group:
+    description: The group that everything is to belong to; empty for that of the one who connects.
+    type: str
+    default: ""
   hint:
     description: What to do about a path that is too long.
     type: str
@@ -165,16 +206,36 @@ architecture:
   returned: success
   type: str
   sample: x86_64
-confirmed:
-  description: Whether the marker says that the host's member was part of a healthy federation store.
+markers:
+  description:
+    - What the host's marker says, for each group of O(members) that should have a member here.
+    - V(member) when it was part of a healthy majority, null when it never started.
+  returned: success
+  type: dict
+  sample: {federation-store: member}
+account:
+  description: Whether O(user) and O(group) are there; also when none is wanted.
   returned: success
   type: bool
   sample: true
 release:
-  description: The release that is installed on the host and in use; none when there is none, or only a part of one.
-  returned: when O(install_dir) is given
+  description:
+    - The release that is installed on the host and in use; null when there is none, or only a part of one, or without
+      O(install_dir).
+  returned: success
   type: str
   sample: 0.2.0-1a2b3c4d
+chosen:
+  description: The release that should run here; null when the host does not have the one that O(version) names.
+  returned: success
+  type: str
+  sample: 0.3.0-5e6f7a8b
+releases:
+  description: The releases that are installed, the newest installation first.
+  returned: success
+  type: list
+  elements: str
+  sample: [0.3.0-5e6f7a8b, 0.2.0-1a2b3c4d]
 target:
   description: The Python version and the architecture that a wheelhouse for this host is made for.
   returned: when O(install_dir) is given
@@ -200,7 +261,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.grey.distributed.plugins.module_utils import _preflight
-from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._release import Releases
 
 
@@ -221,35 +282,53 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     binary_faults, versions = _preflight.binary_faults(binaries)
     faults = [
         *_preflight.architecture_faults(),
+        *_preflight.manager_faults(params["manager"], params["user"]),
         *_preflight.path_faults([params["root"]]),
         *_preflight.socket_faults(params["sockets"], params["hint"]),
         *_preflight.port_faults(params["address"], ports, instance),
         *_preflight.folder_faults(params["folders"]),
         *binary_faults,
+        *_preflight.member_faults(
+            (item["group"], item["marker_file"], item["wanted"]) for item in params["members"]
+        ),
     ]
     if params["identity_file"] is not None:
         faults += _preflight.identity_faults(params["identity_file"], params["identity"])
     if params["node_file"] is not None:
         faults += _preflight.address_faults(params["node_file"], params["address"], params["address_hint"])
-    installed: dict[str, Any] = {}
+        if params["engine"] is not None:
+            faults += _preflight.engine_faults(params["node_file"], params["engine"])
+    installed: dict[str, Any] = {"release": None, "chosen": None, "releases": []}
     if params["install_dir"] is not None:
         python_faults, python = _preflight.python_faults(params["python"] or sys.executable)
         faults += python_faults
+        releases = Releases(params["install_dir"])
+        chosen = None
+        try:
+            chosen = releases.choose(params["release"], params["version"])
+        except GreyError as error:
+            faults.append(str(error))
         installed = {
-            "release": Releases(params["install_dir"]).current(),
+            "release": releases.current(),
+            "chosen": chosen,
+            "releases": releases.installed(),
             "target": dataclasses.asdict(python.target) if python is not None else None,
         }
     if params["folders"]:
         faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
     faults = [f"{params['host']}: {fault}" for fault in faults]
-    marker = params["marker_file"]
     return Outcome(
         {
             "faults": faults,
             "architecture": platform.machine(),
             "versions": versions,
-            "confirmed": marker is not None and _preflight.marker_state(marker) == "member",
+            "markers": {
+                item["group"]: _preflight.marker_state(item["marker_file"])
+                for item in params["members"]
+                if item["wanted"]
+            },
             "absent": absent,
+            "account": _preflight.account_there(params["user"], params["group"]),
             **installed,
         }
     )
@@ -290,6 +369,8 @@ def main() -> None:
                 },
             },
             "install_dir": {"type": "path"},
+            "release": {"type": "str"},
+            "version": {"type": "str", "default": ""},
             "python": {"type": "path"},
             "wanted": {
                 "type": "list",
@@ -300,7 +381,20 @@ def main() -> None:
                     "minimum": {"type": "str", "required": True},
                 },
             },
-            "marker_file": {"type": "path"},
+            "members": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "group": {"type": "str", "required": True},
+                    "marker_file": {"type": "path", "required": True},
+                    "wanted": {"type": "bool", "required": True},
+                },
+            },
+            "engine": {"type": "str"},
+            "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "supervisor"},
+            "user": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
             "hint": {"type": "str", "default": "choose a shorter root folder"},
             "node_file": {"type": "path"},
             "address_hint": {
@@ -317,7 +411,7 @@ def main() -> None:
                 },
             },
         },
-        required_by={"identity_file": ["identity"]},
+        required_by={"identity_file": ["identity"], "install_dir": ["release"]},
         supports_check_mode=True,
     )
     finish(module, work)

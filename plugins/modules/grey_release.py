@@ -16,6 +16,7 @@ description:
   - Needs Python 3.11 or newer on the host, and neither C(pip), C(ensurepip) nor a network. Every wheel is checked against
     the SHA-256 digests in the wheelhouse.
   - A release whose installation was cut short, or whose Python is gone, is installed anew.
+  - The link C(previous) then points to the release that was current before, so that the way back is one step.
 author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
@@ -43,6 +44,12 @@ options:
     description: Whether C(current) links to the release afterwards.
     type: bool
     default: true
+  keep:
+    description:
+      - How many releases stay, with O(activate=true). The current one and the one before always stay, and of the others those
+        that were installed last.
+    type: int
+    default: 3
 seealso:
   - module: grey.distributed.grey_wheelhouse
 """
@@ -95,7 +102,12 @@ from ansible_collections.grey.distributed.plugins.module_utils._release import R
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
     outcome = Releases(params["directory"]).ensure(
-        params["release"], params["archive"], params["python"], activate=params["activate"], check=check
+        params["release"],
+        params["archive"],
+        params["python"],
+        activate=params["activate"],
+        keep=params["keep"],
+        check=check,
     )
     if params["remove_archive"] and params["archive"] and not check:
         Path(params["archive"]).unlink(missing_ok=True)
@@ -112,6 +124,7 @@ def main() -> None:
             "remove_archive": {"type": "bool", "default": False},
             "python": {"type": "path"},
             "activate": {"type": "bool", "default": True},
+            "keep": {"type": "int", "default": 3},
         },
         supports_check_mode=True,
     )

@@ -51,3 +51,17 @@ def test_a_local_archive_is_named_by_the_environment(
     monkeypatch.setenv("GREY_ETCD_SHA256", "ab" * 32)
     assert get_etcd.main() == 2
     assert f"mine.tar.gz: wanted SHA-256 {'ab' * 32}, found" in capsys.readouterr().err
+
+
+def test_what_restores_snapshots_is_found_or_missed_in_words(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script(tmp_path / "bin" / "etcd", "echo 'etcd Version: 3.4.0'")
+    assert get_etcd.main() == 0
+    assert "nothing here, so their tests fail (as root: apt-get install etcd-client)" in capsys.readouterr().out
+    kept = script(home / "restorer" / "etcdctl", "exit 0")
+    assert get_etcd.main() == 0
+    assert f"snapshots are restored with {kept}" in capsys.readouterr().out
+    own = script(tmp_path / "bin" / "etcdutl", "exit 0")
+    assert get_etcd.main() == 0
+    assert f"snapshots are restored with {own}" in capsys.readouterr().out

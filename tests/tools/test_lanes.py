@@ -92,3 +92,13 @@ def test_the_chosen_etcd_is_found_by_the_lanes(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "path").write_text("/opt/etcd-3.5/etcd\n", encoding="utf-8")
     lanes.use_etcd(tmp_path / "path")
     assert os.environ["PATH"] == "/opt/etcd-3.5:/usr/bin"
+
+
+def test_the_kept_restorer_goes_after_the_machines_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    (tmp_path / "path").write_text("/opt/etcd-3.5/etcd\n", encoding="utf-8")
+    (tmp_path / "restorer").mkdir()
+    lanes.use_etcd(tmp_path / "path")
+    assert os.environ["PATH"] == f"/opt/etcd-3.5:/usr/bin:{tmp_path}/restorer"

@@ -262,9 +262,12 @@ def test_a_federation_store_that_is_not_there(host: Host) -> None:
         "member": {
             "name": "a-1",
             "etcd": "/no/such/etcd",
-            "config_file": str(host.folder / "etcd.yaml"),
             "data_dir": str(host.folder / "store"),
             "marker_file": str(host.folder / "member.json"),
+            "bootstrap_file": str(host.folder / "bootstrap.json"),
+            "client": f"{host.address}:{host.api}",
+            "peer": f"{host.address}:{host.metrics}",
+            "tls": host.node["tls"],
         },
     }
     host.write()

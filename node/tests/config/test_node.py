@@ -13,6 +13,7 @@ import pytest
 from grey.config import ctl, node
 from grey.config.engine import DataStore, EngineMember
 from grey.config.errors import ConfigError
+from grey.config.federation_store import FederationStoreAccess, StoreMember
 from grey.config.model import Endpoint, TlsFiles
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
@@ -64,15 +65,21 @@ def test_the_file_of_the_reference(tmp_path: Path, text: str) -> None:
         listen=node.Listen("127.77.1.1", 8080, 8443, 9090),
         tls=TLS,
         names={"grey-east.example.com": ("127.77.1.1",)},
-        federation_store=node.FederationStoreAccess(
+        federation_store=FederationStoreAccess(
             endpoints=tuple(Endpoint(f"127.77.{n}.1", 2379) for n in (1, 2, 3)),
             tls=STORE_TLS,
-            member=node.StoreMember(
-                "aws-east-1",
-                "/usr/bin/etcd",
-                "/etc/grey/fedstore/etcd.yaml",
-                "/var/lib/grey/fedstore",
-                "/etc/grey/fedstore/member.json",
+            member=StoreMember(
+                name="aws-east-1",
+                etcd="/usr/bin/etcd",
+                data_dir="/var/lib/grey/fedstore",
+                marker_file="/etc/grey/fedstore/member.json",
+                bootstrap_file="/etc/grey/fedstore/bootstrap.json",
+                client=Endpoint("127.77.1.1", 2379),
+                peer=Endpoint("127.77.1.1", 2380),
+                tls=STORE_TLS,
+                heartbeat_milliseconds=100,
+                quota_bytes=256 * 1024**2,
+                retention_seconds=600.0,
             ),
         ),
     )
@@ -86,10 +93,9 @@ def test_the_engine_of_the_reference(tmp_path: Path, with_etcd: str) -> None:
         data_dir="/var/lib/grey/engine",
         run_dir="/run/grey/engine",
         marker_file="/etc/grey/engine/member.json",
+        bootstrap_file="/etc/grey/engine/bootstrap.json",
         peer=Endpoint("127.77.1.1", 2390),
         tls=tls,
-        members={f"aws-east-{n}": Endpoint(f"127.77.1.{n}", 2390) for n in (1, 2, 3)},
-        token="grey-aws-east-1c9d",
     )
     socket = "unix:/run/grey/engine/etcd:0"
     assert load(tmp_path, with_etcd).store == DataStore("etcd", socket, None, 2 * 1024**3, member)
@@ -117,13 +123,11 @@ def test_the_engine_of_the_reference(tmp_path: Path, with_etcd: str) -> None:
         ("unix:/run/grey/engine/etcd:0", "unix:/run/grey/engine/etcd", ['10: node.store.endpoint: expected a unix socket, found "unix:/run/grey/engine/etcd"; write unix:/FOLDER/NAME:NUMBER, for example unix:/run/grey/engine/etcd:0']),
         ("unix:/run/grey/engine/etcd:0", f"unix:/{'x' * 110}/etcd:0", [f'10: node.store.endpoint: expected the path of a socket, at most 107 bytes, found "unix:/{"x" * 51}..."; choose a shorter folder']),
         ("run_dir: /run/grey/engine", "run_dir: /run/engine", ["16: node.store.member.run_dir: the socket of node.store.endpoint must lie in run_dir, but lies in /run/grey/engine; write run_dir: /run/grey/engine, or endpoint: unix:/run/engine/etcd:0"]),
-        ('{aws-east-1: "127.77.1.1:2390", ', "{", ["20: node.store.member.members: expected this member, aws-east-1, with its peer 127.77.1.1:2390; it is not there; write aws-east-1: 127.77.1.1:2390"]),
-        ("peer: 127.77.1.1:2390", "peer: 127.77.1.1:2391", ["20: node.store.member.members: expected this member, aws-east-1, with its peer 127.77.1.1:2391; it is 127.77.1.1:2390; write aws-east-1: 127.77.1.1:2391"]),
-        ("127.77.1.1:2390", "east.example.com:2390", ["18: node.store.member.peer: expected an IP address and a port, found the name east.example.com; write the address of this host on which the other members reach it"]),
-        ("127.77.1.3:2390", "127.77.1.2:2390", ["20: node.store.member.members.aws-east-3: 127.77.1.2:2390 is that of aws-east-2; each member has its own"]),
+        ("127.77.1.1:2390", "east.example.com:2390", ["19: node.store.member.peer: expected an IP address and a port, found the name east.example.com; write the address of this host on which the other members reach it"]),
+        ("heartbeat: 100ms                        #", "heartbeat: 9ms #", ["21: node.store.member.heartbeat: expected 10ms to 5s, found 9ms; write about the longest round trip between two members; an election starts after ten times it"]),
+        ("/etc/grey/engine/bootstrap.json", "/var/lib/grey/engine/bootstrap.json", ["18: node.store.member.bootstrap_file: expected a path outside of data_dir, which is /var/lib/grey/engine; keep them apart"]),
         ("/etc/grey/engine/member.json", "/var/lib/grey/engine/member.json", ["17: node.store.member.marker_file: expected a path outside of data_dir, which is /var/lib/grey/engine; keep them apart"]),
-        ("/var/lib/grey/fedstore", "/var/lib/grey/engine/fedstore", ["40: node.federation_store.member.data_dir: expected a path outside of node.store.member.data_dir, which is /var/lib/grey/engine; keep them apart"]),
-        ("token: grey-aws-east-1c9d", 'token: ""', ["21: node.store.member.token: expected 1 to 128 characters, found 0"]),
+        ("/var/lib/grey/fedstore", "/var/lib/grey/engine/fedstore", ["39: node.federation_store.member.data_dir: expected a path outside of node.store.member.data_dir, which is /var/lib/grey/engine; keep them apart"]),
     ],
 )  # fmt: skip
 def test_an_engine_refused(tmp_path: Path, with_etcd: str, old: str, new: str, expected: list[str]) -> None:
@@ -160,9 +164,14 @@ def test_a_node_without_a_member(tmp_path: Path, text: str) -> None:
         ("grey-east.example.com: [127.77.1.1]", "grey-east.example.com: []", ['20: node.names["grey-east.example.com"]: expected at least one entry, found none']),
         ('["127.77.1.1:2379", "127.77.2.1:2379", "127.77.3.1:2379"]', '["127.77.1.1"]', ['22: node.federation_store.endpoints[0]: expected HOST:PORT, found "127.77.1.1"; add the port, for example host:8080']),
         ("/etc/grey/identity.json", "/var/lib/grey/data/identity.json", ["6: node.identity_file: expected a path outside of data_dir, which is /var/lib/grey/data; keep them apart"]),
-        ("/etc/grey/fedstore/member.json", "/var/lib/grey/fedstore/member.json", ["29: node.federation_store.member.marker_file: expected a path outside of data_dir, which is /var/lib/grey/fedstore; keep them apart"]),
-        ("/var/lib/grey/fedstore", "/var/lib/grey/data", ["28: node.federation_store.member.data_dir: expected a path outside of node.data_dir, which is /var/lib/grey/data; keep them apart"]),
+        ("/etc/grey/fedstore/member.json", "/var/lib/grey/fedstore/member.json", ["28: node.federation_store.member.marker_file: expected a path outside of data_dir, which is /var/lib/grey/fedstore; keep them apart"]),
+        ("/var/lib/grey/fedstore", "/var/lib/grey/data", ["27: node.federation_store.member.data_dir: expected a path outside of node.data_dir, which is /var/lib/grey/data; keep them apart"]),
         ("data_dir: /var/lib/grey/data ", "data_dir: data ", ['7: node.data_dir: expected an absolute path, found "data"; begin with / and use no .. and no / at the end']),
+        ("client: 127.77.1.1:2379", "client: east.example.com:2379", ["30: node.federation_store.member.client: expected an IP address and a port, found the name east.example.com; write the address of this host on which greyds reach it"]),
+        ("peer: 127.77.1.1:2380", "peer: 127.77.1.1:2379", ["31: node.federation_store.member.peer: 127.77.1.1:2379 is that of client; give each its own port"]),
+        ("heartbeat: 100ms", "heartbeat: 6s", ["33: node.federation_store.member.heartbeat: expected 10ms to 5s, found 6s; write about the longest round trip between two members; an election starts after ten times it"]),
+        ("quota: 256Mi", "quota: 32Mi", ["34: node.federation_store.member.quota: expected at least 64Mi, found 32Mi"]),
+        ("retention: 10m", "retention: 10ms", ["35: node.federation_store.member.retention: expected at least 1s, found 10ms"]),
         ("      etcd: /usr/bin/etcd\n", "", ["24: node.federation_store.member.etcd: the key is missing; add it, for example etcd: /usr/bin/etcd"]),
     ],
 )  # fmt: skip

@@ -7,13 +7,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from support.federation import GREYD, GreyNode, RunningFederation
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.processes
 
@@ -22,16 +19,9 @@ def with_member(federation: RunningFederation, node: GreyNode, number: int) -> P
     """Say in the node's file that a member runs beside it; return the marker file."""
     member = federation.etcd.members[number]
     document = json.loads(node.config.read_text())
-    marker = node.folder / "member.json"
-    document["node"]["federation_store"]["member"] = {
-        "name": member.name,
-        "etcd": shutil.which("etcd"),
-        "config_file": str(member.config_file),
-        "data_dir": str(member.data_dir),
-        "marker_file": str(marker),
-    }
+    document["node"]["federation_store"]["member"] = member.section()
     node.config.write_text(json.dumps(document))
-    return marker
+    return Path(member.own.marker_file)
 
 
 def test_a_member_is_guarded_by_its_marker(tmp_path: Path) -> None:

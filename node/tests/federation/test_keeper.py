@@ -33,6 +33,7 @@ class History:
     def __init__(self, epoch: int | None = None, position: Position = ORIGIN) -> None:
         self.claimed = epoch
         self.at = position
+        self.restored_epoch: int | None = None
         self.fault: Exception | None = None
 
     async def epoch(self) -> int | None:
@@ -42,6 +43,9 @@ class History:
 
     async def position(self) -> Position:
         return self.at
+
+    async def restored(self) -> int | None:
+        return self.restored_epoch
 
     async def claim(self, epoch: int) -> None:
         self.claimed = epoch

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E501 - messages stand in one piece, so that they can be searched for
 from __future__ import annotations
 
 import json
@@ -7,26 +8,45 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from support.etcd_cluster import STORE_PEER_NAME, write_bootstrap
 
-from grey.config.node import StoreMember
-from grey.federation.member_process import check_health, prepare
-from grey.store.etcd_process import MemberRefused
+from grey.config.federation_store import StoreMember
+from grey.config.model import Endpoint, TlsFiles
+from grey.federation import member_process
+from grey.federation.member_process import check_health
+from grey.store.etcd_data import MemberRefused
 
 if TYPE_CHECKING:
     from support.etcd_cluster import EtcdCluster
+
+PEER = Endpoint("127.0.0.1", 2380)
 
 
 @pytest.fixture
 def member(tmp_path: Path) -> StoreMember:
     (tmp_path / "etc").mkdir()
+    bootstrap = tmp_path / "etc" / "bootstrap.json"
+    write_bootstrap(bootstrap, "new", {"member-1": PEER, "member-2": Endpoint("127.0.0.2", 2380)}, "token")
     return StoreMember(
         name="member-1",
         etcd="/usr/bin/etcd",
-        config_file=str(tmp_path / "etc" / "etcd.yaml"),
         data_dir=str(tmp_path / "data"),
         marker_file=str(tmp_path / "etc" / "member.json"),
+        bootstrap_file=str(bootstrap),
+        client=Endpoint("127.0.0.1", 2379),
+        peer=PEER,
+        tls=TlsFiles("/c.pem", "/k.pem", "/a.pem"),
     )
+
+
+def prepare(member: StoreMember) -> list[str]:
+    return member_process.prepare(member, STORE_PEER_NAME)
+
+
+def initial(command: list[str]) -> list[str]:
+    return [each for each in command if each.startswith("--initial-cluster")]
 
 
 def state(member: StoreMember) -> str | None:
@@ -45,8 +65,13 @@ def fill(member: StoreMember) -> None:
 
 
 def test_the_first_start_makes_the_marker_and_a_cut_short_one_is_repeated(member: StoreMember) -> None:
-    argv = ["/usr/bin/etcd", "--config-file", member.config_file]
-    assert prepare(member) == argv
+    argv = prepare(member)
+    assert argv[:2] == ["/usr/bin/etcd", "--name=member-1"]
+    assert initial(argv) == [
+        "--initial-cluster=member-1=https://127.0.0.1:2380,member-2=https://127.0.0.2:2380",
+        "--initial-cluster-token=token",
+        "--initial-cluster-state=new",
+    ]
     assert state(member) == "bootstrapping"
     assert not Path(member.marker_file + ".new").exists()
     assert prepare(member) == argv
@@ -61,7 +86,10 @@ def test_the_first_start_makes_the_marker_and_a_cut_short_one_is_repeated(member
 def test_a_member_starts_on_its_data(member: StoreMember) -> None:
     fill(member)
     mark(member, '{"state": "member"}')
-    assert prepare(member)[0] == "/usr/bin/etcd"
+    Path(member.bootstrap_file).unlink()
+    argv = prepare(member)
+    assert argv[0] == "/usr/bin/etcd"
+    assert initial(argv) == []
     assert state(member) == "member"
 
 
@@ -106,9 +134,42 @@ def test_a_damaged_marker_is_refused(member: StoreMember, text: str) -> None:
 
 
 def test_a_marker_that_cannot_be_written_is_refused(member: StoreMember) -> None:
-    shutil.rmtree(Path(member.marker_file).parent)
+    nowhere = msgspec.structs.replace(member, marker_file=member.marker_file + "/no/such/folder")
     with pytest.raises(MemberRefused, match="cannot be written"):
+        prepare(nowhere)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "bootstrap.json, which does not exist: write it"),
+        ("{", "cannot be read"),
+        ('{"state": "old", "token": "t", "members": {}}', "Invalid enum value 'old'"),
+        ('{"state": "new", "token": "", "members": {}}', "length >= 1"),
+        ('{"state": "new", "token": "t", "members": {}, "more": 1}', "unknown field `more`"),
+        ('{"state": "new", "token": "t", "members": {}}', "member-1 is not among its members (none)"),
+        ('{"state": "new", "token": "t", "members": {"member-2": "127.0.0.1:2380"}}', "among its members (member-2)"),
+        ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1:1"}}', "has the peer 127.0.0.1:1 there"),
+        ('{"state": "new", "token": "t", "members": {"member-1": "east:2380"}}', "is not an IPv4 or IPv6 address"),
+        ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1"}}', "add the port"),
+        ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1:2380", "b": "127.0.0.1:2380"}}', "b and member-1 have the same peer"),
+    ],
+)  # fmt: skip
+def test_a_bootstrap_file_that_is_needed_and_wrong(
+    member: StoreMember, content: str | None, words: str
+) -> None:
+    path = Path(member.bootstrap_file)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(MemberRefused) as refused:
         prepare(member)
+    assert words in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert state(member) is None
+    fill(member)
+    assert initial(prepare(member)) == []
 
 
 async def test_a_healthy_majority_turns_the_marker_once(etcd3: EtcdCluster, member: StoreMember) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from support.etcd_cluster import ETCD
+from support.etcd_cluster import ETCD, write_bootstrap
 from support.pki import Authority
 from support.store_load import until
 
@@ -26,15 +26,18 @@ from grey.config.model import Endpoint
 from grey.link.etcd import Member
 from grey.link.etcd_health import ask_health
 from grey.store.etcd import EtcdAccess, EtcdStore
-from grey.store.etcd_engine import Timing, clear_socket, command_line
+from grey.store.etcd_bootstrap import load
+from grey.store.etcd_data import inspect
+from grey.store.etcd_engine import clear_socket, command_line, member_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from grey.link.etcd_health import MemberHealth
+    from grey.store.etcd_bootstrap import State
 
 PEER_NAME = "aws-east.grey.internal"
-QUICK = Timing(heartbeat_milliseconds=50, election_milliseconds=500)
+HEARTBEAT_MILLISECONDS = 50
 QUOTA_BYTES = 256 * 1024 * 1024
 _ENVIRONMENT = ("PATH", "ETCD_UNSUPPORTED_ARCH")
 # Ends the process with the test. Not a preexec_fn: gRPC's threads make a fork abort now and then.
@@ -76,12 +79,18 @@ class EngineProcess:
         plain["quota"] = f"{plain.pop('quota_bytes') // 2**20}Mi"
         member = plain["member"]
         member["peer"] = str(self.member.peer)
-        member["members"] = {name: str(peer) for name, peer in self.member.members.items()}
+        member["heartbeat"] = f"{member.pop('heartbeat_milliseconds')}ms"
         return {key: value for key, value in plain.items() if value is not None}
+
+    def bootstrap(self, state: State, members: Mapping[str, Endpoint], token: str) -> None:
+        """Write the file that says how it begins."""
+        write_bootstrap(Path(self.member.bootstrap_file), state, members, token)
 
     def start(self) -> None:
         """Start it; ``EngineCluster.healthy`` waits until it answers."""
-        command = [*_DIES_WITH_US, *command_line(self.store, self.member, PEER_NAME, timing=QUICK)]
+        has_data = inspect(Path(self.member.data_dir)) == "member"
+        bootstrap = None if has_data else load(member_data(self.member))
+        command = [*_DIES_WITH_US, *command_line(self.store, self.member, PEER_NAME, bootstrap)]
         command += [f"--{name}={value}" for name, value in self._options.items()]
         Path(self.member.run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         clear_socket(self.store)
@@ -143,9 +152,25 @@ class EngineCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="grey-engine-"))
         self.authority = Authority("engine")
         # Addresses that nobody else uses: a port of 127.0.0.1 may be taken between looking and listening.
-        net = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
-        peers = {f"node-{number}": Endpoint(f"{net}.{number}", 2380) for number in range(1, size + 1)}
-        self.members = [self._make(name, peers, quota_bytes, etcd_options or {}, tls=tls) for name in peers]
+        self._net = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
+        self._made = 0
+        self._settings: dict[str, Any] = {
+            "tls": tls, "quota_bytes": quota_bytes, "options": etcd_options or {}
+        }
+        self.members = [self._make() for _ in range(size)]
+        for member in self.members:
+            member.bootstrap("new", self.peers(), self.folder.name)
+
+    def joiner(self) -> EngineProcess:
+        """Return a further member that does not run yet, with the file that says how it joins the others."""
+        member = self._make()
+        member.bootstrap("existing", self.peers() | {member.name: member.member.peer}, self.folder.name)
+        self.members.append(member)
+        return member
+
+    def peers(self) -> dict[str, Endpoint]:
+        """Return the peers of all members by name."""
+        return {member.name: member.member.peer for member in self.members}
 
     def start(self) -> None:
         for member in self.members:
@@ -187,17 +212,10 @@ class EngineCluster:
     async def _health(self) -> list[MemberHealth]:
         return list(await asyncio.gather(*(member.health() for member in self.members)))
 
-    def _make(
-        self,
-        name: str,
-        peers: dict[str, Endpoint],
-        quota_bytes: int,
-        options: Mapping[str, str],
-        *,
-        tls: bool,
-    ) -> EngineProcess:
+    def _make(self) -> EngineProcess:
+        self._made += 1
+        name, address, tls = f"node-{self._made}", f"{self._net}.{self._made}", self._settings["tls"]
         folder = self.folder / name
-        address = peers[name].host
         # Connections within a host come from 127.0.0.1, whichever of its addresses they go to.
         files = self.authority.issue(folder / "tls", name, dns=[PEER_NAME], addresses=[address, "127.0.0.1"])
         member = EngineMember(
@@ -206,19 +224,19 @@ class EngineCluster:
             data_dir=str(folder / "data"),
             run_dir=str(folder / "run"),
             marker_file=str(folder / "member.json"),
-            peer=peers[name],
+            bootstrap_file=str(folder / "bootstrap.json"),
+            peer=Endpoint(address, 2380),
             tls=files,
-            members=peers,
-            token=self.folder.name,
+            heartbeat_milliseconds=HEARTBEAT_MILLISECONDS,
         )
         store = DataStore(
             engine="etcd",
             endpoint=f"{address}:2379" if tls else f"unix:{folder}/run/etcd:0",
             tls=files if tls else None,
-            quota_bytes=quota_bytes,
+            quota_bytes=self._settings["quota_bytes"],
             member=member,
         )
-        return EngineProcess(folder, store, options)
+        return EngineProcess(folder, store, self._settings["options"])
 
 
 @asynccontextmanager

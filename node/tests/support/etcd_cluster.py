@@ -10,76 +10,84 @@ import shutil
 import signal
 import socket
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from support.pki import Authority
 
+from grey.config.federation_store import StoreMember
+from grey.config.model import Endpoint
 from grey.federation.etcd_store import EtcdFederationStore
+from grey.federation.member_process import command_line, member_data
+from grey.store.etcd_bootstrap import load
+from grey.store.etcd_data import inspect
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from grey.config.model import TlsFiles
     from grey.link.etcd_health import StoreHealth
+    from grey.store.etcd_bootstrap import State
 
 ETCD = shutil.which("etcd") or "etcd"
+STORE_PEER_NAME = "federation-store.grey.test"
 
 
 class EtcdMember:
-    """One etcd process; its files live below ``folder``."""
+    """One etcd process, started as ``greyd federation-store`` does; its files live below ``folder``."""
 
-    def __init__(self, folder: Path, name: str, tls: TlsFiles) -> None:
-        self.name = name
+    def __init__(self, folder: Path, name: str, tls: TlsFiles, options: Mapping[str, object]) -> None:
+        """``options`` go last on its command line."""
+        client, peer = free_ports(2)
         self.folder = folder
-        self.data_dir = folder / "data"
-        self.config_file = folder / "etcd.yaml"
-        self.tls = tls
-        self.client_port, self.peer_port = free_ports(2)
+        self.own = StoreMember(
+            name=name,
+            etcd=ETCD,
+            data_dir=str(folder / "data"),
+            marker_file=str(folder / "member.json"),
+            bootstrap_file=str(folder / "bootstrap.json"),
+            client=Endpoint("127.0.0.1", client),
+            peer=Endpoint("127.0.0.1", peer),
+            tls=tls,
+            heartbeat_milliseconds=50,
+        )
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def name(self) -> str:
+        return self.own.name
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.own.data_dir)
+
+    @property
     def endpoint(self) -> str:
-        return f"127.0.0.1:{self.client_port}"
+        return str(self.own.client)
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
 
-    def configure(self, initial_cluster: str, token: str, **more: object) -> None:
-        transport = {
-            "cert-file": self.tls.cert_file,
-            "key-file": self.tls.key_file,
-            "trusted-ca-file": self.tls.ca_file,
-            "client-cert-auth": True,
-        }
-        client = f"https://{self.endpoint}"
-        peer = f"https://127.0.0.1:{self.peer_port}"
-        config = {
-            "name": self.name,
-            "data-dir": str(self.data_dir),
-            "listen-client-urls": client,
-            "advertise-client-urls": client,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": initial_cluster,
-            "initial-cluster-token": token,
-            "initial-cluster-state": "new",
-            "heartbeat-interval": 50,
-            "election-timeout": 500,
-            "client-transport-security": transport,
-            "peer-transport-security": transport,
-            "logger": "zap",
-            "log-level": "warn",
-            **more,
-        }
-        self.config_file.write_bytes(msgspec.json.encode(config))  # JSON is YAML
+    def section(self) -> dict[str, Any]:
+        """Return ``node.federation_store.member`` of the node's file beside this member."""
+        plain: dict[str, Any] = msgspec.to_builtins(self.own)
+        plain |= {"client": str(self.own.client), "peer": str(self.own.peer)}
+        plain["quota"] = f"{plain.pop('quota_bytes') // 2**20}Mi"
+        plain["heartbeat"] = f"{plain.pop('heartbeat_milliseconds')}ms"
+        plain["retention"] = f"{plain.pop('retention_seconds'):g}s"
+        return plain
 
     def start(self) -> None:
+        has_data = inspect(self.data_dir) == "member"
+        bootstrap = None if has_data else load(member_data(self.own))
+        command = command_line(self.own, STORE_PEER_NAME, bootstrap)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [ETCD, "--config-file", str(self.config_file)],
+                [*command, *(f"--{name.replace('_', '-')}={value}" for name, value in self._options.items())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,20 +115,21 @@ class EtcdCluster:
     """Some members that form one cluster. ``client_tls`` is a client's certificate of the same CA."""
 
     def __init__(self, folder: Path, size: int, **settings: object) -> None:
-        """``settings`` go into every member's configuration file, with ``_`` for ``-``."""
+        """``settings`` are options of every member's etcd, with ``_`` for ``-``."""
         self.folder = folder
         self.authority = Authority("federation store")
         self.client_tls = self.authority.issue(folder / "client", "client")
-        self.members = []
-        for number in range(1, size + 1):
-            name = f"member-{number}"
-            tls = self.authority.issue(folder / name, name)
-            self.members.append(EtcdMember(folder / name, name, tls))
-        initial = ",".join(f"{each.name}=https://127.0.0.1:{each.peer_port}" for each in self.members)
+        self._settings = settings
+        self.members = [self.make(number) for number in range(1, size + 1)]
+        peers = {member.name: member.own.peer for member in self.members}
         for member in self.members:
-            member.configure(
-                initial, folder.name, **{key.replace("_", "-"): value for key, value in settings.items()}
-            )
+            write_bootstrap(Path(member.own.bootstrap_file), "new", peers, folder.name)
+
+    def make(self, number: int) -> EtcdMember:
+        """Return a member that does not run yet, and has no bootstrap file."""
+        name = f"member-{number}"
+        tls = self.authority.issue(self.folder / name, name, dns=[STORE_PEER_NAME])
+        return EtcdMember(self.folder / name, name, tls, self._settings)
 
     @property
     def endpoints(self) -> list[str]:
@@ -164,6 +173,13 @@ class EtcdCluster:
             await store.close()
         name = next(each.name for each in health.members if each.leader)
         return next(each for each in self.members if each.name == name)
+
+
+def write_bootstrap(path: Path, state: State, members: Mapping[str, Endpoint], token: str) -> None:
+    """Write the file that says how a member without data begins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    peers = {name: str(peer) for name, peer in members.items()}
+    path.write_bytes(msgspec.json.encode({"state": state, "token": token, "members": peers}))
 
 
 def free_ports(count: int) -> list[int]:

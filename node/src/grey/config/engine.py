@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from grey.config import units, values
-from grey.config.errors import BadValue
-from grey.config.model import Endpoint, TlsFiles
+from grey.config import etcd_member, units
+from grey.config.etcd_member import EtcdMember
+from grey.config.model import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,29 +20,15 @@ if TYPE_CHECKING:
     from grey.config.yamlfile import Document, KeyPath
 
 DEFAULT_QUOTA_BYTES = 2 * 1024**3
-LEAST_QUOTA_BYTES = 64 * 1024**2
-"""Below this, the space that etcd sets aside for itself counts."""
 
-_HERE = ("node", "store")
+_HERE: KeyPath = ("node", "store")
 _OF_ETCD = ("endpoint", "tls", "quota", "member")
 
 
-class EngineMember(msgspec.Struct, frozen=True):
-    """The etcd that runs beside greyd. Paths are absolute.
+class EngineMember(EtcdMember, frozen=True, kw_only=True):
+    """The member of the cluster's engine that runs beside greyd, started in ``run_dir``."""
 
-    ``peer`` is an address and port: where it listens for the other members, and what it tells them.
-    ``members`` are all of the engine's by name, this one too. ``tls`` is of the engine's own CA.
-    """
-
-    name: str
-    etcd: str
-    data_dir: str
     run_dir: str
-    marker_file: str
-    peer: Endpoint
-    tls: TlsFiles
-    members: dict[str, Endpoint]
-    token: str
 
 
 class DataStore(msgspec.Struct, frozen=True):
@@ -68,18 +54,7 @@ def read(plain: dict[str, Any]) -> DataStore:
         endpoint=plain["endpoint"],
         tls=TlsFiles(**plain["tls"]) if "tls" in plain else None,
         quota_bytes=units.size(plain["quota"]) if "quota" in plain else DEFAULT_QUOTA_BYTES,
-        member=_member(plain["member"]) if "member" in plain else None,
-    )
-
-
-def _member(plain: dict[str, Any]) -> EngineMember:
-    return EngineMember(
-        **plain
-        | {
-            "peer": values.endpoint(plain["peer"]),
-            "tls": TlsFiles(**plain["tls"]),
-            "members": {name: values.endpoint(peer) for name, peer in plain["members"].items()},
-        }
+        member=EngineMember(**etcd_member.read(plain["member"])) if "member" in plain else None,
     )
 
 
@@ -108,8 +83,7 @@ def faults(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
             "the key is missing: an engine reached over the network needs mutual TLS",
             "add cert_file, key_file and ca_file of the engine's own CA",
         )
-    if "quota" in plain and units.size(plain["quota"]) < LEAST_QUOTA_BYTES:
-        yield document.fault((*_HERE, "quota"), f"expected at least 64Mi, found {plain['quota']}", "")
+    yield from etcd_member.quota_faults(plain, _HERE, document)
     if "member" in plain:
         yield from _member_faults(plain, plain["member"], document)
 
@@ -123,27 +97,4 @@ def _member_faults(plain: dict[str, Any], member: dict[str, Any], document: Docu
             f"the socket of node.store.endpoint must lie in run_dir, but lies in {socket.parent}",
             f"write run_dir: {socket.parent}, or endpoint: unix:{member['run_dir']}/{socket.name}",
         )
-    peers = {name: values.endpoint(peer) for name, peer in member["members"].items()}
-    own = values.endpoint(member["peer"])
-    try:
-        values.address(own.host)
-    except BadValue:
-        yield document.fault(
-            (*here, "peer"),
-            f"expected an IP address and a port, found the name {own.host}",
-            "write the address of this host on which the other members reach it",
-        )
-    if peers.get(member["name"]) != own:
-        found = f"it is {peers[member['name']]}" if member["name"] in peers else "it is not there"
-        yield document.fault(
-            (*here, "members"),
-            f"expected this member, {member['name']}, with its peer {own}; {found}",
-            f"write {member['name']}: {own}",
-        )
-    seen: dict[Endpoint, str] = {}
-    for name, peer in peers.items():
-        if peer in seen:
-            yield document.fault(
-                (*here, "members", name), f"{peer} is that of {seen[peer]}", "each member has its own"
-            )
-        seen.setdefault(peer, name)
+    yield from etcd_member.faults(member, here, document)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from grey.config import engine, schema, values, yamlfile
+from grey.config import engine, federation_store, schema, values, yamlfile
 from grey.config.engine import DataStore
 from grey.config.errors import ConfigError, Fault
-from grey.config.model import Endpoint, TlsFiles
+from grey.config.federation_store import FederationStoreAccess
+from grey.config.model import TlsFiles
 from grey.config.yamlfile import dotted
 
 if TYPE_CHECKING:
@@ -30,24 +31,6 @@ class Listen(msgspec.Struct, frozen=True):
     api: int
     control: int
     metrics: int
-
-
-class StoreMember(msgspec.Struct, frozen=True):
-    """The member of the federation store that runs beside greyd. Paths are absolute."""
-
-    name: str
-    etcd: str
-    config_file: str
-    data_dir: str
-    marker_file: str
-
-
-class FederationStoreAccess(msgspec.Struct, frozen=True):
-    """How this node reaches the federation store; ``member`` is None where none runs beside it."""
-
-    endpoints: tuple[Endpoint, ...]
-    tls: TlsFiles
-    member: StoreMember | None
 
 
 class NodeFile(msgspec.Struct, frozen=True):
@@ -74,8 +57,10 @@ def load(path: str | Path) -> NodeFile:
     document = yamlfile.load(path)
     schema.check(document, SCHEMA)
     plain = schema.filled(document.data, SCHEMA)["node"]
+    access = plain.get("federation_store")
     faults = [
         *engine.faults(plain["store"], document),
+        *(federation_store.faults(access, document) if access is not None else ()),
         *_doubled_ports(plain, document),
         *_doubled_paths(plain, document),
     ]
@@ -92,23 +77,13 @@ def load(path: str | Path) -> NodeFile:
         listen=Listen(**plain["listen"]),
         tls=TlsFiles(**plain["tls"]),
         names=read_names(plain["names"]),
-        federation_store=_access(plain.get("federation_store")),
+        federation_store=None if access is None else federation_store.read(access),
     )
 
 
 def read_names(plain: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
     """Return a checked map of names in the form that resolvers take."""
     return {values.host(name): tuple(map(values.address, addresses)) for name, addresses in plain.items()}
-
-
-def _access(plain: dict[str, Any] | None) -> FederationStoreAccess | None:
-    if plain is None:
-        return None
-    return FederationStoreAccess(
-        endpoints=tuple(map(values.endpoint, plain["endpoints"])),
-        tls=TlsFiles(**plain["tls"]),
-        member=StoreMember(**plain["member"]) if "member" in plain else None,
-    )
 
 
 def _doubled_ports(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
@@ -131,7 +106,10 @@ def _doubled_paths(plain: dict[str, Any], document: Document) -> Iterator[Fault]
         member = plain.get(section, {}).get("member")
         if member:
             here = ("node", section, "member")
-            pairs.append(((*here, "marker_file"), member["marker_file"], "data_dir", member["data_dir"]))
+            pairs += [
+                ((*here, key), member[key], "data_dir", member["data_dir"])
+                for key in ("marker_file", "bootstrap_file")
+            ]
             pairs += [((*here, "data_dir"), f"{member['data_dir']}/", *folder) for folder in folders]
             folders.append((dotted((*here, "data_dir")), member["data_dir"]))
     for path, inner, name, outer in pairs:

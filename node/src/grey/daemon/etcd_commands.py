@@ -1,17 +1,28 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that become an etcd, or ask how it is: ``greyd engine`` and ``greyd federation-store``."""
+"""The two etcd groups as commands see them: ``greyd engine`` and ``greyd federation-store``."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from grey.federation import member_process
+from grey.federation.store_group import StoreGroup
+from grey.link.etcd import Member
 from grey.store import etcd_engine
+from grey.store.etcd_engine_group import EngineGroup
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from grey.config.federation_store import FederationStoreAccess, StoreMember
+    from grey.config.engine import DataStore, EngineMember
     from grey.config.model import Federation
-    from grey.config.node import FederationStoreAccess, NodeFile
+    from grey.config.node import NodeFile
+    from grey.link.etcd_group import Group
+    from grey.store.etcd_data import MemberData
     from grey.store.etcd_process import CheckResult
 
 
@@ -30,6 +41,14 @@ class Etcd(Protocol):
         """Ask until it is healthy or time is over. Raises MemberRefused."""
         ...
 
+    def member(self) -> MemberData:
+        """Return the member beside this node. Raises Absent."""
+        ...
+
+    def group(self) -> AbstractAsyncContextManager[Group]:
+        """Return the connection to the group, for as long as the context lasts. Raises Absent."""
+        ...
+
 
 class Engine:
     """The etcd under the cluster's data."""
@@ -38,18 +57,34 @@ class Engine:
         """Raises Absent."""
         if config.store.engine != "etcd":
             raise Absent(f"node.store.engine must be etcd here, but is {config.store.engine}")
-        self._store = config.store
+        self._store: DataStore = config.store
         self._peer_name = federation.identity(config.cluster)
 
     def command(self) -> list[str]:
         """Make everything ready; return the command line to become."""
-        if self._store.member is None:
-            raise Absent("node.store.member is needed here, but it is absent")
-        return etcd_engine.prepare(self._store, self._store.member, self._peer_name)
+        return etcd_engine.prepare(self._store, self._member(), self._peer_name)
 
     async def check(self, wait_seconds: float) -> CheckResult:
         """Ask until it is healthy or time is over."""
         return await etcd_engine.check_health(self._store, wait_seconds=wait_seconds)
+
+    def member(self) -> MemberData:
+        """Return the member beside this node."""
+        return etcd_engine.member_data(self._member())
+
+    @asynccontextmanager
+    async def group(self) -> AsyncIterator[Group]:
+        """Return the connection to the group."""
+        asked = EngineGroup(Member(self._store.endpoint or "", self._store.tls), self._member().tls)
+        try:
+            yield asked
+        finally:
+            await asked.close()
+
+    def _member(self) -> EngineMember:
+        if self._store.member is None:
+            raise Absent("node.store.member is needed here, but it is absent")
+        return self._store.member
 
 
 class FederationStore:
@@ -60,17 +95,37 @@ class FederationStore:
         if config.federation_store is None:
             raise Absent("node.federation_store is needed here, but it is absent")
         self._access: FederationStoreAccess = config.federation_store
-        self._federation = federation.name
+        self._federation = federation
 
     def command(self) -> list[str]:
         """Make everything ready; return the command line to become."""
-        if self._access.member is None:
-            raise Absent("node.federation_store.member is needed here, but it is absent")
-        return member_process.prepare(self._access.member)
+        return member_process.prepare(self._member(), member_process.peer_name(self._federation))
 
     async def check(self, wait_seconds: float) -> CheckResult:
         """Ask until it is healthy or time is over."""
         access = self._access
         return await member_process.check_health(
-            self._federation, access.endpoints, access.tls, member=access.member, wait_seconds=wait_seconds
+            self._federation.name,
+            access.endpoints,
+            access.tls,
+            member=access.member,
+            wait_seconds=wait_seconds,
         )
+
+    def member(self) -> MemberData:
+        """Return the member beside this node."""
+        return member_process.member_data(self._member())
+
+    @asynccontextmanager
+    async def group(self) -> AsyncIterator[Group]:
+        """Return the connection to the group."""
+        asked = StoreGroup(self._access.endpoints, self._access.tls)
+        try:
+            yield asked
+        finally:
+            await asked.close()
+
+    def _member(self) -> StoreMember:
+        if self._access.member is None:
+            raise Absent("node.federation_store.member is needed here, but it is absent")
+        return self._access.member

@@ -110,8 +110,8 @@ async def _open(config: NodeFile, federation: Federation, known: Identity) -> Sq
     if not path.exists():
         raise StateRefused(
             f"{config.identity_file} says that this node holds the data {known.data_id}, but {path} is gone. "
-            "Put the data back (a backup, the right volume). If it is lost for good: make the federation "
-            f"forget it, delete {config.identity_file}, run greyd init, and it is copied from the primary"
+            "Put the data back (greyd snapshot restore, the right volume). If it is lost for good: "
+            f"greyd forget, delete {config.identity_file}, greyd init, and it is copied from the primary"
         )
     store = await SqliteStore.open(path)
     try:

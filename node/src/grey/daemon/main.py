@@ -6,52 +6,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import resource
-import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from grey import __version__
-from grey.config import node as node_file
-from grey.config import support
-from grey.config.errors import ConfigError
 from grey.daemon import init as init_room
-from grey.daemon import logs
+from grey.daemon import logs, member_commands
+from grey.daemon.command import FAILED, REFUSED
+from grey.daemon.command import answer as _print
+from grey.daemon.command import config_option as _config_option
+from grey.daemon.command import load as _load
+from grey.daemon.command import stop as _stop
 from grey.daemon.identity_file import StateRefused
+from grey.daemon.snapshot_commands import snapshot_group
 from grey.link.tls import TlsError
 from grey.serve.errors import CannotListen
 from grey.store.interface import StoreDamaged, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from grey.config.model import Federation
-    from grey.config.node import NodeFile
-    from grey.daemon.etcd_commands import Etcd
+    from collections.abc import Iterator
 
 _log = logging.getLogger(__name__)
-
-FAILED = 1
-WRONG_FILE = 2
-REFUSED = 3
-
-_config_option = click.option(
-    "--config",
-    "path",
-    default="/etc/grey/grey.yaml",
-    show_default=True,
-    type=click.Path(),
-    help="The node's file.",
-)
 
 
 @click.group()
 @click.version_option(__version__, prog_name="greyd")
 def main() -> None:
     """The Grey node."""
+
+
+for _group in member_commands.groups():
+    main.add_command(_group)
+main.add_command(snapshot_group)
 
 
 @main.command("init")
@@ -72,6 +60,22 @@ def init_command(path: str, *, check: bool, wait_seconds: float | None) -> None:
     except StoreError as error:
         _stop(FAILED, f"{error}. Start the engine first: greyd engine --config {path}")
     _print(result)
+
+
+@main.command("forget")
+@_config_option
+def forget_command(path: str) -> None:
+    """Let this cluster, a replica that is stopped, come back with new data."""
+    from grey.daemon.forget import forget
+    from grey.federation.interface import FederationStoreError
+    from grey.federation.records import DamagedRecord
+
+    try:
+        _print(asyncio.run(forget(*_load(path))))
+    except (StateRefused, DamagedRecord) as error:
+        _stop(REFUSED, str(error))
+    except FederationStoreError as error:
+        _stop(FAILED, str(error))
 
 
 @main.command("run")
@@ -103,79 +107,6 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-_check_option = click.option(
-    "--check-health", is_flag=True, help="Ask how it is, instead of becoming a member."
-)
-_wait_option = click.option(
-    "--wait", "wait_seconds", type=click.FloatRange(min=0), help="Ask for so many seconds."
-)
-
-
-@main.command("engine")
-@_config_option
-@_check_option
-@_wait_option
-def engine_command(path: str, *, check_health: bool, wait_seconds: float | None) -> None:
-    """Become this host's member of the cluster's engine."""
-    from grey.daemon import etcd_commands
-
-    _run_etcd(path, etcd_commands.Engine, check_health=check_health, wait_seconds=wait_seconds or 0.0)
-
-
-@main.command("federation-store")
-@_config_option
-@_check_option
-@_wait_option
-def federation_store_command(path: str, *, check_health: bool, wait_seconds: float | None) -> None:
-    """Become this host's member of the federation store."""
-    from grey.daemon import etcd_commands
-
-    _run_etcd(
-        path, etcd_commands.FederationStore, check_health=check_health, wait_seconds=wait_seconds or 0.0
-    )
-
-
-def _run_etcd(
-    path: str, kind: Callable[[NodeFile, Federation], Etcd], *, check_health: bool, wait_seconds: float
-) -> None:
-    from grey.daemon.etcd_commands import Absent
-    from grey.store.etcd_process import MemberRefused, become
-
-    try:
-        etcd = kind(*_load(path))
-        if check_health:
-            result = asyncio.run(etcd.check(wait_seconds))
-            _print(result)
-            sys.exit(0 if result.healthy else FAILED)
-        command = etcd.command()
-    except Absent as error:
-        _stop(WRONG_FILE, f"{path}: {error}")
-    except MemberRefused as error:
-        _stop(REFUSED, str(error))
-    try:
-        become(command, os.environ)
-    except OSError as error:
-        _stop(
-            FAILED,
-            f"{command[0]}: cannot be started: {error.strerror}. Install etcd there, or correct the path",
-        )
-
-
-def _load(path: str) -> tuple[NodeFile, Federation]:
-    try:
-        config = node_file.load(path)
-        federation = support.load(config.federation_file)
-    except ConfigError as error:
-        _stop(WRONG_FILE, str(error))
-    if federation.cluster(config.cluster) is None:
-        known = ", ".join(cluster.name for cluster in federation.clusters)
-        _stop(
-            WRONG_FILE,
-            f"{path}: node.cluster: {config.cluster!r} is not in {config.federation_file}, only {known}",
-        )
-    return config, federation
-
-
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -191,12 +122,3 @@ def _code(error: BaseException) -> int:
 
 def _words(error: BaseException) -> str:
     return str(error) if _code(error) == REFUSED else f"{type(error).__name__}: {error}"
-
-
-def _print(result: msgspec.Struct) -> None:
-    click.echo(msgspec.json.encode(result).decode())
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    click.echo(f"greyd: {message}", err=True)
-    sys.exit(code)

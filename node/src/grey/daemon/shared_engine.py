@@ -74,9 +74,9 @@ class SharedData:
         if held is None:
             raise StateRefused(
                 f"{self._config.identity_file} says that {self._where} holds the data {describe(known)}, but "
-                "the engine holds nobody's: its data is gone, or it is another engine. Put the data back (a "
-                "backup). If it is lost for good: make the federation forget it, delete this file on every "
-                "node of the cluster, run greyd init, and it is copied from the primary"
+                "the engine holds nobody's: its data is gone, or it is another engine. Put the data back "
+                "(greyd snapshot restore). If it is lost for good: greyd forget, delete this file on every node "
+                "of the cluster, greyd init, and it is copied from the primary"
             )
         require_same(held, known, self._where, self._config.identity_file)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from grey.data import keyspace
 from grey.data.errors import Diverged, HigherEpoch, NotYetHere
+from grey.data.restored import parse_mark
 from grey.data.stored import decode_value
 from grey.record import Position, Stamp
 from grey.record.position import ORIGIN
@@ -59,6 +60,14 @@ class History:
     async def position(self) -> Position:
         """Return the position of the newest record held here. Raises StoreDamaged."""
         return parse_position(await self._store.get(keyspace.POSITION))
+
+    async def restored(self) -> int | None:
+        """Return the epoch of the snapshot that this data was restored from, None when it was not.
+
+        In that epoch and below nothing is written here any more. Raises StoreDamaged.
+        """
+        mark = parse_mark(await self._store.get(keyspace.RESTORED))
+        return None if mark is None else mark.epoch
 
     async def claim(self, epoch: int) -> None:
         """Make ``epoch`` the one in which writes are taken here; the same again changes nothing.

@@ -14,7 +14,7 @@ import msgspec
 
 from grey.data import keyspace
 from grey.data.errors import DataError
-from grey.store.interface import Compare, CompareFailed, Store, StoreDamaged, Write
+from grey.store.interface import Compare, CompareFailed, Item, Store, StoreDamaged, Write
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -54,7 +54,11 @@ def describe(identity: Identity) -> str:
 
 async def read_identity(store: Store) -> Identity | None:
     """Return whose data this is; None in a store that was not given an identity. Raises StoreDamaged."""
-    item = await store.get(keyspace.IDENTITY)
+    return parse_identity(await store.get(keyspace.IDENTITY))
+
+
+def parse_identity(item: Item | None) -> Identity | None:
+    """Read a stored identity, None when there is none. Raises StoreDamaged."""
     if item is None:
         return None
     try:

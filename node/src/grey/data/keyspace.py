@@ -40,6 +40,9 @@ TURN = b"m/turn"
 COPYING = b"m/copying"
 """Present while a full copy from another cluster is under way: the data is not yet a consistent state."""
 
+RESTORED = b"m/restored"
+"""Present in data that was restored from a snapshot (JSON; ``grey.data.restored``); never removed."""
+
 
 def data_key(key: bytes) -> bytes:
     """Return where a user's key is stored."""

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def store_root(federation: str) -> str:
+    """Return what the keys of all records of a federation begin with."""
+    return f"/grey/{federation}/"
+
+
 Call: TypeAlias = Callable[[Stubs, float], Awaitable[T]]
 
 
@@ -41,7 +46,7 @@ class EtcdFederationStore:
         """``endpoints`` are the members' client addresses, ``host:port``. No connection is made yet."""
         if not endpoints:
             raise ValueError("the federation store needs at least one endpoint")
-        self._root = f"/grey/{federation}/"
+        self._root = store_root(federation)
         self._tls = tls
         self._timeout = timeout_seconds
         self._members = [Member(str(endpoint), tls) for endpoint in endpoints]

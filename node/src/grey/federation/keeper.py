@@ -55,6 +55,10 @@ class LocalHistory(Protocol):
         """Return the position of the newest record held here, ORIGIN when there is none."""
         ...
 
+    async def restored(self) -> int | None:
+        """Return the epoch of the snapshot that the data was restored from, None when it was not."""
+        ...
+
     async def claim(self, epoch: int) -> None:
         """Make ``epoch`` the one in which this cluster may write, durably. Idempotent; never goes back."""
         ...
@@ -178,6 +182,7 @@ class RoleKeeper:
 
     async def _look(self) -> View:
         # The data is asked first: its epochs come from the record, so a later read of that is never older.
+        restored = await self._history.restored()
         epoch, position = await self._local()
         versioned = await self._store.get(records.ROLE)
         self._read_at = self._boottime()
@@ -200,6 +205,7 @@ class RoleKeeper:
             leads=self._leads(),
             elsewhere=await self._elsewhere() if record is None and epoch is None else None,
             followed=followed,
+            restored=restored or 0,
         )
 
     async def _local(self) -> tuple[int | None, Position]:

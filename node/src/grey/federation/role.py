@@ -86,6 +86,7 @@ class View(msgspec.Struct, frozen=True):
     ``bootstrap`` is the name of the cluster that the federation file calls primary. ``leads`` says whether
     this node leads its cluster: only then it writes the record. ``elsewhere`` names another cluster that
     reports history. ``followed`` is the newest position of the record's epoch that a replica reports.
+    ``restored`` is the epoch of the snapshot that the data was restored from, 0 when it was not.
     """
 
     cluster: str
@@ -98,6 +99,7 @@ class View(msgspec.Struct, frozen=True):
     leads: bool = True
     elsewhere: str | None = None
     followed: Position = ORIGIN
+    restored: int = 0
 
 
 class Bootstrap(msgspec.Struct, frozen=True):
@@ -184,6 +186,13 @@ def _without_record(view: View, *, empty: bool) -> Action:
 
 def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
     """Decide as the cluster that the record names."""
+    if record.epoch <= view.restored:
+        return Refuse(
+            f"the data of {view.cluster} was restored from a snapshot of epoch {view.restored} (position "
+            f"{view.local_position}). What {view.cluster} wrote later in epoch {record.epoch} may be held "
+            "elsewhere, so that it must not be written in that epoch again. Start a new one from here, on "
+            f"one node of {view.cluster}: greyd snapshot new-epoch. Or promote another cluster"
+        )
     if view.local_epoch == record.epoch:
         written = max(record.position, view.followed)
         if written > view.local_position:
@@ -201,6 +210,12 @@ def _held(view: View, record: RoleRecord, *, empty: bool) -> Action:
     unused = record.counter == 0 and view.local_position.epoch < record.epoch
     if unused and empty == (record.epoch == FIRST_EPOCH):
         return Claim(record.epoch) if view.leads else Leave()
+    if view.local_epoch is not None and view.local_epoch <= view.restored:
+        return Refuse(
+            f"epoch {record.epoch} was begun for {view.cluster}, but the data here was restored from a "
+            f"snapshot of epoch {view.restored} and did not begin it. Start a new one from here, on one node "
+            f"of {view.cluster}: greyd snapshot new-epoch. Or promote another cluster"
+        )
     found = "is empty" if empty else f"was never primary in it (position {view.local_position})"
     return Refuse(
         f"the role record names {view.cluster} as the primary of epoch {record.epoch}, "

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from grey.link.etcd import Member, Stubs
 
+_LEARNER = "it is a learner, which does not vote until it is promoted"
+
 
 class MemberHealth(msgspec.Struct, frozen=True):
     """One member of an etcd. ``name`` is None when no member could say it; ``leader``: it is the leader."""
@@ -33,10 +35,14 @@ class MemberHealth(msgspec.Struct, frozen=True):
 
 
 class StoreHealth(msgspec.Struct, frozen=True):
-    """All members; ``majority``: more than half of them answer and follow the same leader."""
+    """All members; ``majority``: more than half of them answer and follow the same leader.
+
+    ``peers`` are the peer endpoints by name, as far as those that answer know them.
+    """
 
     majority: bool
     members: tuple[MemberHealth, ...]
+    peers: dict[str, str] = {}
 
     @property
     def reachable(self) -> int:
@@ -48,11 +54,12 @@ async def ask_health(members: Sequence[Member], timeout_seconds: float) -> Store
     """Ask all members at the same time; a member that fails is part of the answer."""
     answers = await asyncio.gather(*(_ask(member, timeout_seconds) for member in members))
     names = _names(answers)
-    leaders = Counter(answer.leader_id for answer in answers if answer.leader_id)
+    leaders = Counter(answer.leader_id for answer in answers if answer.leader_id and not answer.learner)
     agreed = max(leaders.values(), default=0)
     return StoreHealth(
         majority=agreed > len(members) // 2,
         members=tuple(_health(answer, names) for answer in answers),
+        peers=_peers(answers),
     )
 
 
@@ -66,12 +73,20 @@ class _Answer(msgspec.Struct, frozen=True):
     def leader_id(self) -> int:
         return int(self.status.leader) if self.status is not None else 0
 
+    @property
+    def learner(self) -> bool:
+        return self.status is not None and bool(self.status.isLearner)
+
 
 async def _ask(member: Member, timeout_seconds: float) -> _Answer:
     async def call(stubs: Stubs, seconds: float) -> tuple[Any, Any]:
         status = stubs.maintenance.Status(rpc.StatusRequest(), timeout=seconds)
         listed = stubs.cluster.MemberList(rpc.MemberListRequest(), timeout=seconds)
-        return await status, await listed
+        said = await status
+        if said.isLearner:  # it does not tell who the members are
+            listed.cancel()
+            return said, None
+        return said, await listed
 
     try:
         status, listed = await member.ask(call, timeout_seconds=timeout_seconds)
@@ -93,6 +108,12 @@ def _names(answers: Sequence[_Answer]) -> dict[str, str]:
     return names
 
 
+def _peers(answers: Sequence[_Answer]) -> dict[str, str]:
+    """Map names to peer endpoints; a member that never ran has no name."""
+    listed = [each for answer in answers if answer.listed is not None for each in answer.listed.members]
+    return {each.name: url.partition("://")[2] for each in listed if each.name for url in each.peerURLs}
+
+
 def _health(answer: _Answer, names: dict[str, str]) -> MemberHealth:
     status = answer.status
     return MemberHealth(
@@ -103,5 +124,5 @@ def _health(answer: _Answer, names: dict[str, str]) -> MemberHealth:
         has_leader=bool(answer.leader_id),
         database_bytes=int(status.dbSize) if status is not None else None,
         alarms=tuple(status.errors) if status is not None else (),
-        problem=answer.fault,
+        problem=_LEARNER if answer.learner else answer.fault,
     )

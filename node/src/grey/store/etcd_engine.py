@@ -14,12 +14,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from grey.link.etcd import Member
 from grey.link.etcd_health import ask_health
-from grey.store import etcd_process
-from grey.store.etcd_process import MemberData, MemberRefused
+from grey.store import etcd_flags, etcd_process
+from grey.store.etcd_data import MemberData, MemberRefused
 from grey.store.interface import (
     MAX_COMPARES_PER_TRANSACTION,
     MAX_TRANSACTION_BYTES,
@@ -28,6 +26,7 @@ from grey.store.interface import (
 
 if TYPE_CHECKING:
     from grey.config.engine import DataStore, EngineMember
+    from grey.store.etcd_bootstrap import Bootstrap
     from grey.store.etcd_process import CheckResult
 
 MAX_OPERATIONS = max(MAX_COMPARES_PER_TRANSACTION, MAX_WRITES_PER_TRANSACTION)
@@ -39,71 +38,39 @@ KEPT_ENTRIES = 10_000
 """etcd holds this many transactions and up to 5,000 more in memory; its default is 100,000."""
 
 
-class Timing(msgspec.Struct, frozen=True):
-    """How fast the members notice a dead leader, in milliseconds. They are all on one site."""
-
-    heartbeat_milliseconds: int = 100
-    election_milliseconds: int = 1000
-
-
-ON_ONE_SITE = Timing()
-
-
 def prepare(store: DataStore, member: EngineMember, peer_name: str) -> list[str]:
     """Check the data, make the run folder, go there; return the command line to become.
 
     ``peer_name`` is the DNS name in the certificates of all members. Raises MemberRefused.
     """
-    etcd_process.prepare(member_data(member))
+    bootstrap = etcd_process.prepare(member_data(member))
     _enter(Path(member.run_dir))
     clear_socket(store)
-    return command_line(store, member, peer_name)
+    return command_line(store, member, peer_name, bootstrap)
 
 
 def command_line(
-    store: DataStore, member: EngineMember, peer_name: str, *, timing: Timing = ON_ONE_SITE
+    store: DataStore, member: EngineMember, peer_name: str, bootstrap: Bootstrap | None
 ) -> list[str]:
     """Return the command line of the member. It is to be started in its run folder."""
     endpoint = store.endpoint or ""
     local = endpoint.startswith("unix:")
-    client = f"unix://{Path(endpoint).name}" if local else f"https://{endpoint}"
-    peer = f"https://{member.peer}"
-    settings: dict[str, object] = {
-        "name": member.name,
-        "data-dir": member.data_dir,
-        "listen-client-urls": client,
-        "advertise-client-urls": client,
-        "listen-peer-urls": peer,
-        "initial-advertise-peer-urls": peer,
-        "initial-cluster": ",".join(f"{name}=https://{each}" for name, each in member.members.items()),
-        "initial-cluster-token": member.token,
-        "initial-cluster-state": "new",
-        "peer-cert-file": member.tls.cert_file,
-        "peer-key-file": member.tls.key_file,
-        "peer-trusted-ca-file": member.tls.ca_file,
-        "peer-client-cert-auth": "true",
-        "peer-cert-allowed-hostname": peer_name,
-        "max-txn-ops": MAX_OPERATIONS,
-        "max-request-bytes": MAX_REQUEST_BYTES,
-        "quota-backend-bytes": store.quota_bytes,
-        "heartbeat-interval": timing.heartbeat_milliseconds,
-        "election-timeout": timing.election_milliseconds,
-        "pre-vote": "true",  # a member that was frozen does not depose the leader when it is back
-        "snapshot-count": KEPT_ENTRIES,
-        "auto-compaction-retention": "0",  # greyd compacts: it knows what replicas still need
-        "experimental-initial-corrupt-check": "true",
-        "enable-grpc-gateway": "false",
-        "logger": "zap",
-        "log-level": "warn",
-    }
-    if not local:
-        settings |= {
-            "cert-file": member.tls.cert_file,
-            "key-file": member.tls.key_file,
-            "trusted-ca-file": member.tls.ca_file,
-            "client-cert-auth": "true",
-        }
-    return [member.etcd, *(f"--{name}={value}" for name, value in settings.items())]
+    return etcd_flags.command_line(
+        member,
+        client=f"unix://{Path(endpoint).name}" if local else f"https://{endpoint}",
+        peer_name=peer_name,
+        bootstrap=bootstrap,
+        more={
+            "max-txn-ops": MAX_OPERATIONS,
+            "max-request-bytes": MAX_REQUEST_BYTES,
+            "quota-backend-bytes": store.quota_bytes,
+            "snapshot-count": KEPT_ENTRIES,
+            "auto-compaction-retention": "0",  # greyd compacts: it knows what replicas still need
+            "experimental-initial-corrupt-check": "true",
+            "enable-grpc-gateway": "false",
+            **({} if local else etcd_flags.client_tls(member)),
+        },
+    )
 
 
 def clear_socket(store: DataStore) -> None:
@@ -141,14 +108,8 @@ async def check_health(
 
 
 def member_data(member: EngineMember) -> MemberData:
-    """Return where the member's data is."""
-    return MemberData(
-        name=member.name,
-        data_dir=member.data_dir,
-        marker_file=member.marker_file,
-        store="the cluster's engine",
-        key="store.member",
-    )
+    """Return the member as ``grey.store.etcd_process`` takes it."""
+    return MemberData(member, store="the cluster's engine", key="node.store.member", command="greyd engine")
 
 
 def _enter(run_dir: Path) -> None:

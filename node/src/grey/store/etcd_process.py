@@ -1,12 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An etcd beside greyd: what may be started on which data, whether it is well, and how to become it.
-
-The marker file outlives the data folder on purpose. It holds ``{"state": "bootstrapping" | "member"}``:
-with ``member`` the data was once part of a healthy majority, and an empty data folder means that it was
-lost. A member that lost its data must never start as if it were new: it would vote again on what it
-already promised.
-"""
+"""An etcd beside greyd: what may be started on which data, whether it is well, and how to become it."""
 
 from __future__ import annotations
 
@@ -15,35 +9,28 @@ import logging
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from grey.link.etcd_health import MemberHealth, StoreHealth
-from grey.store.durable import replace_file
+from grey.store import etcd_bootstrap, etcd_join, etcd_marker, etcd_wal
+from grey.store.etcd_data import MemberRefused, inspect
+from grey.store.etcd_marker import Marker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-_log = logging.getLogger(__name__)
+    from grey.link.etcd_listed import PeerList
+    from grey.store.etcd_bootstrap import Bootstrap
+    from grey.store.etcd_data import MemberData
 
-State = Literal["bootstrapping", "member"]
+_log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 
-
-class MemberRefused(Exception):
-    """The member must not be started on what is on disk; the message says why and what to do."""
-
-
-class MemberData(msgspec.Struct, frozen=True):
-    """Where a member's data and marker are. ``store`` names what it is a member of, ``key`` its section."""
-
-    name: str
-    data_dir: str
-    marker_file: str
-    store: str
-    key: str
+ASK_SECONDS = 2.0
+"""How long a start waits for the other members' word; it goes on without, unless it must join them."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -54,31 +41,55 @@ class CheckResult(msgspec.Struct, frozen=True):
     members: tuple[MemberHealth, ...]
 
 
-class _Marker(msgspec.Struct, frozen=True):
-    state: State
+def prepare(member: MemberData) -> Bootstrap | None:
+    """Check the member's data against its marker and the other members' word, and make the marker.
 
-
-def prepare(member: MemberData) -> None:
-    """Check the member's data against its marker, and make the marker. Raises MemberRefused."""
-    state = _read_marker(Path(member.marker_file))
-    data = _inspect(Path(member.data_dir))
+    Returns how to begin, None for a member that has data. Raises MemberRefused.
+    """
+    own = member.own
+    marker = etcd_marker.read(member)
+    data = inspect(Path(own.data_dir))
     if data == "foreign":
         raise MemberRefused(
-            f"{member.data_dir} must be empty or hold an etcd member (member/wal, member/snap), "
+            f"{own.data_dir} must be empty or hold an etcd member (member/wal, member/snap), "
             f"but holds other files: check {member.key}.data_dir in the node's file"
         )
-    if state == "member" and data == "empty":
+    if marker is not None and marker.state == "member" and data == "empty":
         raise MemberRefused(
-            f"{member.marker_file} says that {member.name} is a member of {member.store}, "
-            f"but its data in {member.data_dir} is gone. Put the data back; if it is lost for good, "
-            "replace the member: remove it from the store (etcdctl member remove), "
-            f"delete {member.marker_file}, add it anew"
+            f"{own.marker_file} says that {own.name} is a member of {member.store}, "
+            f"but its data in {own.data_dir} is gone. {etcd_join.replace(member)}"
         )
-    if state is None and data == "member":
-        _log.warning("adopting the etcd member found in %s: it had no marker file", member.data_dir)
-        write_marker(member, "member")
-    elif state is None:
-        write_marker(member, "bootstrapping")
+    if data == "member":
+        _refuse_removed(member, marker)
+        if marker is None:
+            _log.warning("adopting the etcd member found in %s: it had no marker file", own.data_dir)
+            etcd_marker.write(member, Marker("member"))
+        return None
+    bootstrap = etcd_bootstrap.load(member)
+    bootstrap = etcd_join.begin(member, bootstrap, ask_others(member, marker))
+    if marker is None:
+        etcd_marker.write(member, Marker("bootstrapping"))
+    return bootstrap
+
+
+def ask_others(member: MemberData, marker: Marker | None) -> dict[str, PeerList | str]:
+    """Ask the other members, as far as this host knows them, who the members are."""
+    # Imported here: most of what is done with members needs no HTTP.
+    from grey.link.etcd_listed import ask_peers
+
+    known = dict.fromkeys([*(marker.peers if marker else ()), *etcd_bootstrap.others(member)])
+    return asyncio.run(ask_peers(known, member.own.tls, ASK_SECONDS)) if known else {}
+
+
+def _refuse_removed(member: MemberData, marker: Marker | None) -> None:
+    own = member.own
+    held = etcd_wal.identity(Path(own.data_dir))
+    if held is not None and etcd_join.removed(held, ask_others(member, marker)):
+        raise MemberRefused(
+            f"{own.name} was removed from {member.store}, and the data in {own.data_dir} is that of the former "
+            f"member. To join anew: {member.command} forget here, which moves it aside, then {member.command} "
+            f"add --name {own.name} --peer {own.peer} on the host of a member"
+        )
 
 
 def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
@@ -105,56 +116,27 @@ async def check_health(
     deadline = loop.time() + wait_seconds
     while True:
         health = await ask()
-        done = health.majority and (member is None or takes_part(health, member.name))
+        done = health.majority and (member is None or takes_part(health, member.own.name))
         left = deadline - loop.time()
         if done or left <= 0:
             break
         await asyncio.sleep(min(_POLL_SECONDS, left))
-    changed = False
-    if done and member is not None and _read_marker(Path(member.marker_file)) == "bootstrapping":
-        write_marker(member, "member")
-        changed = True
+    changed = done and member is not None and _note(member, health)
     return CheckResult(health.majority, changed, health.members)
+
+
+def _note(member: MemberData, health: StoreHealth) -> bool:
+    """Note in the marker that this is a member, and who the others are; say whether it became one."""
+    before = etcd_marker.read(member)
+    if before is None:
+        return False
+    peers = sorted(peer for name, peer in health.peers.items() if name != member.own.name)
+    after = Marker("member", tuple(peers))
+    if before != after:
+        etcd_marker.write(member, after)
+    return before.state != "member"
 
 
 def takes_part(health: StoreHealth, name: str) -> bool:
     """Whether the member of this name answers and follows a leader."""
     return any(each.name == name and each.reachable and each.has_leader for each in health.members)
-
-
-def write_marker(member: MemberData, state: State) -> None:
-    """Write the marker durably: it is there completely or not at all, also after a power cut."""
-    path = Path(member.marker_file)
-    try:
-        # The check may run as root, the member reads the file as its own user.
-        replace_file(path, msgspec.json.encode(_Marker(state)), mode=0o644)
-    except OSError as fault:
-        raise MemberRefused(
-            f"{path} cannot be written ({fault}): check its folder's owner, mode and room"
-        ) from fault
-
-
-def _read_marker(path: Path) -> State | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Marker).state
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, OSError) as fault:
-        raise MemberRefused(
-            f'{path} must hold {{"state": "bootstrapping"}} or {{"state": "member"}}, but cannot be '
-            f'read ({fault}): write {{"state": "member"}} into it if this host was '
-            "ever a member, else delete it"
-        ) from fault
-
-
-def _inspect(data_dir: Path) -> Literal["empty", "member", "foreign"]:
-    """Say what a data folder holds. A member without a write-ahead log counts as empty, as etcd sees it."""
-    try:
-        names = {entry.name for entry in data_dir.iterdir()}
-    except FileNotFoundError:
-        return "empty"
-    except OSError as fault:
-        raise MemberRefused(f"{data_dir} cannot be read ({fault}): check its owner and mode") from fault
-    if any((data_dir / "member" / "wal").glob("*.wal")):
-        return "member"
-    return "empty" if names <= {"member", "lost+found"} else "foreign"

@@ -71,13 +71,15 @@ def test_hosts_and_members_come_from_the_inventory(fake: Fake) -> None:
         "name": "federation-store",
         "authority": "federation-store",
         "common_name": "a",
-        "dns": ["a"],
+        "dns": ["a", "federation-store.grey.internal"],
         "addresses": ["127.0.0.1", "127.77.1.1"],
     }
     assert answer["hosts"]["a"] == {
         "cluster": "aws-east",
         "address": "127.77.1.1",
         "identity": "aws-east.grey.internal",
+        "engine": "sqlite",
+        "engine_group": None,
         "voter": True,
         "member": True,
         "api_port": 8080,
@@ -141,20 +143,12 @@ def test_a_broken_grey_ctl_is_shown(fake: Fake) -> None:
         (
             {"cluster_gcp_west": []},
             {},
-            "cluster gcp-west: wanted one host in the group cluster_gcp_west, found none; add it",
+            "cluster gcp-west: wanted hosts in the group cluster_gcp_west, found none; add them",
         ),
         (
             {"cluster_gcp_west": ["g", "a"]},
             {},
             "host a: wanted it in one cluster, found it in aws-east and gcp-west; remove it from one",
-        ),
-        (
-            {"cluster_gcp_west": ["g", "h"], "grey": ["a", "g", "h"]},
-            {"h": "127.77.4.1"},
-            (
-                "cluster gcp-west: its data lives in one embedded store, so wanted one host in the group "
-                "cluster_gcp_west, found 2: g, h"
-            ),
         ),
         (
             {"cluster_gcp_wset": ["x"]},
@@ -193,6 +187,73 @@ def test_an_inventory_that_does_not_fit_is_refused(
     head, *lines = message.splitlines()
     assert head == "the inventory does not fit the federation file; no host was touched"
     assert fault in lines
+
+
+SEVERAL = {
+    "groups": {**GROUPS, "cluster_gcp_west": ["g", "h"], "grey": ["a", "g", "h"]},
+    "addresses": {**ADDRESSES, "h": "127.77.2.2"},
+}
+
+
+def test_a_cluster_of_several_hosts_shares_an_etcd_of_its_own_authority(fake: Fake) -> None:
+    answer = passes("grey_federation_config", fake.args(**SEVERAL, sources={"h": ["127.0.0.1"]}))
+    assert answer["groups"] == [
+        {"name": "federation-store", "token": "global-grey", "members": {"a": "127.77.1.1:2380"}},
+        {
+            "name": "engine-gcp-west",
+            "token": "global-grey-gcp-west",
+            "members": {"g": "127.77.2.1:2390", "h": "127.77.2.2:2390"},
+        },
+    ]
+    assert answer["authorities"] == [
+        {"name": "federation", "common_name": "Grey federation"},
+        {"name": "federation-store", "common_name": "Grey federation store"},
+        {"name": "engine-gcp-west", "common_name": "Grey engine gcp-west"},
+    ]
+    host = answer["hosts"]["h"]
+    assert host["engine"] == "etcd"
+    assert host["certificates"][-1] == {
+        "name": "engine",
+        "authority": "engine-gcp-west",
+        "common_name": "h",
+        "dns": ["gcp-west.grey.internal"],
+        "addresses": ["127.0.0.1", "127.77.2.2"],
+    }
+
+
+def test_a_cluster_of_one_host_may_have_an_etcd_to_grow_on(fake: Fake) -> None:
+    answer = passes("grey_federation_config", fake.args(engines={"a": "etcd", "g": "sqlite"}))
+    assert [answer["hosts"][host]["engine"] for host in "ag"] == ["etcd", "sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("engines", "fault"),
+    [
+        (
+            {"g": "sqlite", "h": "sqlite"},
+            (
+                "cluster gcp-west: its data lives in one embedded store, so wanted one host in the group "
+                "cluster_gcp_west, found 2: g, h; set grey_engine: etcd, or remove the others"
+            ),
+        ),
+        (
+            {"g": "etcd"},
+            (
+                "cluster gcp-west: wanted one grey_engine for all its hosts, found g etcd, h auto; "
+                "set it in the variables of the group cluster_gcp_west"
+            ),
+        ),
+        (
+            {"g": "mysql", "h": "mysql"},
+            "host g: wanted one of auto, sqlite, etcd in grey_engine, found 'mysql'",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_have_its_hosts_is_refused(
+    fake: Fake, engines: dict[str, str], fault: str
+) -> None:
+    message = fails("grey_federation_config", fake.args(**SEVERAL, engines=engines))
+    assert fault in message.splitlines()
 
 
 def test_clusters_whose_groups_would_be_one_are_refused(fake: Fake) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import pwd
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.grey.distributed.plugins.module_utils import _systemctl
 from ansible_collections.grey.distributed.tests.unit.harness import fails, passes, program
 
 LISTEN = (
@@ -64,7 +66,7 @@ def test_a_good_host_has_no_faults(tmp_path: Path) -> None:
     assert answer["faults"] == []
     assert answer["versions"] == {binary: "3.4.23"}
     assert answer["architecture"] == platform.machine()
-    assert not answer["confirmed"]
+    assert answer["markers"] == {}
 
 
 def test_a_busy_port_names_its_holder(listener: tuple[int, int]) -> None:
@@ -222,18 +224,50 @@ def test_a_host_deployed_with_another_address_is_refused(tmp_path: Path, address
 
 
 @pytest.mark.parametrize(
-    ("content", "confirmed"),
-    [('{"state": "member"}', True), ('{"state": "bootstrapping"}', False), ("rubbish", False)],
+    ("content", "state"),
+    [('{"state": "member"}', "member"), ('{"state": "bootstrapping"}', "bootstrapping"), ("{", None)],
 )
-def test_the_marker_is_read(tmp_path: Path, content: str, confirmed: bool) -> None:
+def test_the_markers_are_read(tmp_path: Path, content: str, state: str | None) -> None:
+    (tmp_path / "member.json").write_text(content)
+    members = [
+        {"group": "federation-store", "marker_file": str(tmp_path / "member.json"), "wanted": True},
+        {"group": "engine-a", "marker_file": str(tmp_path / "none.json"), "wanted": True},
+        {"group": "engine-b", "marker_file": str(tmp_path / "none.json"), "wanted": False},
+    ]
+    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "members": members})
+    assert answer["markers"] == {"federation-store": state, "engine-a": None}
+    assert answer["faults"] == []
+
+
+def test_a_member_that_the_host_should_not_have(tmp_path: Path) -> None:
     marker = tmp_path / "member.json"
-    marker.write_text(content)
-    answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "marker_file": str(marker)})
-    assert answer["confirmed"] is confirmed
+    marker.write_text('{"state": "member"}')
+    assert faults(members=[{"group": "federation-store", "marker_file": str(marker), "wanted": False}]) == [
+        (
+            f"h: federation-store: wanted no member on this host, as the inventory says, found one "
+            f"({marker}); "
+            "put the hosts of the inventory back into their order (the first one of a cluster has its member "
+            "of the federation store), or remove the member: scale.yml -e remove=NAME"
+        )
+    ]
+
+
+def test_data_in_another_engine(tmp_path: Path) -> None:
+    node_file = tmp_path / "grey.yaml"
+    node_file.write_text("node:\n  store:\n    engine: sqlite\n  listen:\n    address: 127.0.0.1\n")
+    assert faults(node_file=str(node_file), engine="sqlite") == []
+    assert faults(node_file=str(tmp_path / "none"), engine="etcd") == []
+    assert faults(node_file=str(node_file), engine="etcd") == [
+        (
+            f"h: engine: wanted the data in etcd, as the inventory says, found it in sqlite ({node_file}); "
+            "data does not move by itself: set grey_engine: sqlite (sqlite has room for one host), or tear "
+            "the deployment down first"
+        )
+    ]
 
 
 def test_it_says_what_a_wheelhouse_for_the_host_is_made_for(tmp_path: Path) -> None:
-    args = {"host": "h", "address": "127.0.0.1", "install_dir": str(tmp_path / "opt")}
+    args = {"host": "h", "address": "127.0.0.1", "install_dir": str(tmp_path / "opt"), "release": "0.2.0-x"}
     answer = passes("grey_preflight", args)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert answer["target"] == {"python": version, "architecture": platform.machine()}
@@ -250,10 +284,47 @@ def test_it_says_what_a_wheelhouse_for_the_host_is_made_for(tmp_path: Path) -> N
 
 def test_a_python_that_no_release_can_be_installed_with_is_a_fault(tmp_path: Path) -> None:
     old = program(tmp_path / "python3.9", 'print(\'["3.9", "x86_64", "glibc 2.36", true]\')\n')
-    (fault,) = faults(install_dir=str(tmp_path / "opt"), python=old)
+    (fault,) = faults(install_dir=str(tmp_path / "opt"), release="0.2.0-x", python=old)
     assert fault.startswith(f"h: {old}: wanted Python 3.11 to 3.14 for the node, found 3.9; install one and")
-    (fault,) = faults(install_dir=str(tmp_path / "opt"), python=str(tmp_path / "none"))
+    (fault,) = faults(install_dir=str(tmp_path / "opt"), release="0.2.0-x", python=str(tmp_path / "none"))
     assert fault.startswith(f"h: {tmp_path}/none: wanted a program that can be started, found: No such file")
+
+
+def test_a_manager_of_programs_that_cannot_do_it_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_systemctl, "BOOTED", tmp_path / "none")
+    assert faults(manager="systemd") == [
+        (
+            f"h: systemd: wanted it to run this host, found no {tmp_path}/none; for a host without it set "
+            "grey_program_manager=supervisor"
+        )
+    ]
+    monkeypatch.setattr(_systemctl, "BOOTED", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert faults(manager="systemd", user="grey") == []
+    me = pwd.getpwuid(0).pw_name
+    assert faults(user=me) == []
+    assert faults(user="grey") == [
+        (
+            "h: user: wanted to connect as grey, whom supervisord and its programs then run as, found "
+            f"{me}; connect as grey, or leave grey_user empty"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "there"),
+    [
+        ("", "", True),
+        ("nobody", "", True),
+        ("nobody-of-grey", "", False),
+        ("nobody", "nobody-of-grey", False),
+    ],
+)
+def test_it_says_whether_the_account_is_there(user: str, group: str, there: bool) -> None:
+    args = {"host": "h", "address": "127.0.0.1", "user": user, "group": group}
+    assert passes("grey_preflight", args)["account"] is there
 
 
 def test_what_a_later_step_brings_is_no_fault(tmp_path: Path) -> None:

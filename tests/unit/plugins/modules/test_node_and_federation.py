@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,36 @@ def test_node_script(tmp_path: Path) -> None:
     assert passes("grey_node", {"greyd": greyd, "config": f"{tmp_path}/grey.yaml"})["data_id"] == "d1"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize(("module", "more"), [("grey_node", {}), ("grey_cluster", {"group": "engine"})])
+def test_greyd_runs_as_its_user(module: str, more: dict[str, str]) -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is closed to other users
+        path = Path(folder)
+        path.chmod(0o777)
+        greyd, said = path / "greyd", path / "said"
+        greyd.write_text(
+            f'#!/bin/sh\nid -u > {said}\nid -G >> {said}\npwd >> {said}\necho "$HOME" >> {said}\n'
+            """echo '{"changed": false, "healthy": true, "data_id": "d1"}'\n"""
+        )
+        greyd.chmod(0o755)
+        (path / "grey.yaml").write_text("")
+        passes(module, {"greyd": str(greyd), "config": f"{path}/grey.yaml", "user": "nobody", **more})
+        assert said.read_text().split() == [str(nobody.pw_uid), str(nobody.pw_gid), "/", nobody.pw_dir]
+        assert (said.stat().st_uid, said.stat().st_mode & 0o777) == (nobody.pw_uid, 0o600)
+
+
+def test_a_user_who_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "grey.yaml").write_text("")
+    greyd = program(tmp_path / "greyd", INIT)
+    foreseen = {"greyd": greyd, "config": f"{tmp_path}/grey.yaml", "user": "nobody-of-grey"}
+    assert passes("grey_node", foreseen, check=True)["changed"]
+    args = {"greyd": "/none", "config": f"{tmp_path}/grey.yaml", "user": "nobody-of-grey"}
+    assert fails("grey_node", args) == (
+        "user: wanted nobody-of-grey on this host, found no such user; the phase 'prepare' makes it"
+    )
+
+
 def test_check_mode_before_the_node_has_its_file(tmp_path: Path) -> None:
     answer = passes("grey_node", {"greyd": "/none", "config": f"{tmp_path}/grey.yaml"}, check=True)
     assert answer["changed"]
@@ -72,38 +105,6 @@ def test_a_refused_state_is_passed_on(tmp_path: Path, code: int, message: str) -
     config.write_text("")
     greyd = says(tmp_path, "greyd", (code, "", "the data is gone"))
     assert fails("grey_node", {"greyd": greyd, "config": str(config)}) == message.format(config=config)
-
-
-def store(tmp_path: Path, *answers: tuple[int, Any, str]) -> dict[str, Any]:
-    return {"greyd": says(tmp_path, "greyd", *answers), "config": "/etc/grey/grey.yaml", "wait": 5}
-
-
-def test_a_member_is_confirmed_once(tmp_path: Path) -> None:
-    healthy = {"healthy": True, "members": []}
-    args = store(tmp_path, (0, {**healthy, "changed": True}, ""), (0, {**healthy, "changed": False}, ""))
-    assert passes("grey_federation_store", args)["changed"]
-    assert not passes("grey_federation_store", args)["changed"]
-    assert calls(tmp_path, "greyd")[0] == [
-        "federation-store", "--config", "/etc/grey/grey.yaml", "--check-health", "--wait", "5",
-    ]  # fmt: skip
-
-
-def test_check_mode_asks_no_member(tmp_path: Path) -> None:
-    args = store(tmp_path, (1, "", ""))
-    assert passes("grey_federation_store", args, check=True)["healthy"] is None
-    assert calls(tmp_path, "greyd") == []
-
-
-def test_an_unhealthy_store_names_its_members(tmp_path: Path) -> None:
-    members = [
-        {"endpoint": "127.77.1.1:2379", "problem": "connection refused"},
-        {"endpoint": "127.77.2.1:2379", "problem": None},
-    ]
-    args = store(tmp_path, (1, {"healthy": False, "changed": False, "members": members}, ""))
-    assert fails("grey_federation_store", args) == (
-        "federation store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
-        "127.77.2.1:2379: healthy; look at federation-store.log on the members"
-    )
 
 
 def cluster(name: str, status: str = "replica", **more: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.grey.distributed.plugins.module_utils import _interpreter, _wheelhouse
@@ -205,6 +206,58 @@ def test_releases_live_side_by_side_and_a_link_switches(collection: Collection, 
     # Back is one step, and needs no wheelhouse.
     back = passes("grey_release", {"directory": str(opt), "release": house["release"]})
     assert (back["previous"], back["installed"], said()) == (newer["release"], False, "0.1.0")
+    assert (opt / "previous").readlink().name == newer["release"]
+
+
+def test_old_releases_go_but_never_the_way_back(collection: Collection, tmp_path: Path) -> None:
+    opt = tmp_path / "opt"
+    names = []
+    for minor in range(1, 5):
+        collection.release(f"0.{minor}.0")
+        house = passes("grey_wheelhouse", collection.args())
+        names.append(house["release"])
+        args = {"directory": str(opt), "release": house["release"], "keep": 2}
+        passes("grey_release", {**args, "archive": house["archives"][str(OWN)]})
+    assert {path.name for path in (opt / "releases").iterdir()} == set(names[-2:])
+    # The one before stays, whatever is kept; a second run has nothing left to remove.
+    one = {"directory": str(opt), "release": names[-1], "keep": 1}
+    assert not passes("grey_release", one)["changed"]
+    assert passes("grey_release", {**one, "release": names[-2]})["previous"] == names[-1]
+
+
+def test_the_release_that_should_run_is_chosen_among_those_that_are_there(
+    collection: Collection, tmp_path: Path
+) -> None:
+    def look(version: str) -> dict[str, Any]:
+        args = {"host": "h", "address": "127.0.0.1", "install_dir": str(tmp_path / "opt")}
+        return passes("grey_preflight", {**args, "release": "0.9.0-new", "version": version})
+
+    names = []
+    for version in ("0.1.0", "0.2.0"):
+        collection.release(version)
+        house = passes("grey_wheelhouse", collection.args())
+        names.append(house["release"])
+        args = {"directory": str(tmp_path / "opt"), "release": names[-1]}
+        passes("grey_release", {**args, "archive": house["archives"][str(OWN)]})
+    assert look("")["releases"] == names[::-1]
+    assert [look(version)["chosen"] for version in ("", "0.9.0", "0.1.0", names[1], "previous")] == [
+        "0.9.0-new", "0.9.0-new", names[0], names[1], names[0],
+    ]  # fmt: skip
+    missing = look("0.1")
+    assert missing["chosen"] is None
+    assert missing["faults"] == [
+        (
+            f"h: release: wanted 0.1, found {names[1]}, {names[0]} in {tmp_path}/opt and 0.9.0-new in this "
+            "collection; install the collection of that version, and deploy with it"
+        )
+    ]
+    (tmp_path / "opt" / "previous").unlink()
+    assert look("previous")["faults"] == [
+        (
+            f"h: release: wanted the one before {names[1]}, found none in {tmp_path}/opt; name one that is "
+            "there: -e version=VERSION"
+        )
+    ]
 
 
 def test_half_an_installation_is_done_anew(collection: Collection, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import pwd
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ class World:
         self.files = {name + "_file": str(self.host / f"{name}.pem") for name in ("cert", "key", "ca")}
         self.spec: dict[str, Any] = dict(SPEC)
         self.life = 259200.0
+        self.owner = ""
 
     def authority(self, requests: list[dict[str, str]] | None = None) -> dict[str, Any]:
         return {
@@ -51,6 +54,7 @@ class World:
             "files": {"federation": self.files},
             "authorities": {"federation": pem},
             "issued": issued or {},
+            "owner": self.owner,
         }
 
     def pem(self) -> str:
@@ -252,6 +256,26 @@ def test_a_key_that_others_can_read_is_closed(world: World) -> None:
     key.chmod(0o644)
     assert passes("grey_certificates", world.certificates("requested", world.pem()))["changed"]
     assert key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_keys_and_certificates_are_their_owners(world: World) -> None:
+    world.owner, number = "nobody", pwd.getpwnam("nobody").pw_uid
+    world.deploy()
+    paths = [Path(path) for path in world.files.values()]
+    assert [path.stat().st_uid for path in paths] == [number] * 3
+    assert Path(world.files["key_file"]).stat().st_mode & 0o777 == 0o600
+    for path in paths:
+        os.chown(path, 0, -1)
+        foreseen = passes("grey_certificates", world.certificates("requested", world.pem()), check=True)
+        assert [part["before_header"] for part in foreseen["diff"]] == [str(path)]
+        assert path.stat().st_uid == 0
+        assert world.deploy() == []
+        assert path.stat().st_uid == number
+    # A renewal keeps the owner.
+    world.spec["addresses"] = ["127.77.1.2"]
+    assert world.deploy()
+    assert [path.stat().st_uid for path in paths] == [number] * 3
 
 
 def test_a_host_gets_no_names_but_its_own(world: World) -> None:

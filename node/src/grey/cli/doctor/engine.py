@@ -13,13 +13,15 @@ import msgspec
 
 from grey.cli.doctor import disk
 from grey.cli.doctor.findings import Area
+from grey.link import etcd_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from grey.cli.doctor.findings import Finding
     from grey.config.engine import DataStore
-    from grey.config.node import FederationStoreAccess, NodeFile
+    from grey.config.federation_store import FederationStoreAccess
+    from grey.config.node import NodeFile
     from grey.link.etcd_health import MemberHealth, StoreHealth
 
 ENGINE = Area("engine")
@@ -30,10 +32,7 @@ _LARGE_LOG_BYTES = 512 * 1024 * 1024
 _OTHERS = "start the members on the other hosts, or mend the network to them"
 _START = "start the engine: greyd engine; then read its log"
 _REPAIR = "stop greyd, keep a copy, and restore a backup or let this host copy from another cluster"
-_ALARMS = {
-    "NOSPACE": "its quota is used up: raise it (store.quota), restart the engine, etcdctl alarm disarm",
-    "CORRUPT": "members hold different data: stop them, keep copies, and restore from a backup",
-}
+_SPACE_OF_STORE = "raise its quota-backend-bytes, restart its members one by one, then etcdctl alarm disarm"
 
 
 class _Member(Protocol):
@@ -150,10 +149,8 @@ async def _etcd(store: DataStore, timeout_seconds: float) -> list[Finding]:
             findings.append(ENGINE.problem("majority", found, _OTHERS))
         findings += _quota(member, store.quota_bytes)
     if store.member is not None:
-        others = {name: peer for name, peer in store.member.members.items() if name != store.member.name}
-        reached = await asyncio.gather(
-            *(_connects(peer.host, peer.port, timeout_seconds) for peer in others.values())
-        )
+        others = {name: peer for name, peer in health.peers.items() if name != store.member.name}
+        reached = await asyncio.gather(*(_connects(peer, timeout_seconds) for peer in others.values()))
         for (name, peer), ok in zip(others.items(), reached, strict=True):
             if ok:
                 findings.append(ENGINE.ok(name, f"{peer} takes connections of peers"))
@@ -191,7 +188,8 @@ def _of_member(area: Area, member: MemberHealth, step: str) -> Iterator[Finding]
     for alarm in member.alarms:
         if "no leader" in alarm:
             continue  # etcd lists it among its errors; it is said below
-        known = next((text for word, text in _ALARMS.items() if word in alarm), "see etcdctl alarm list")
+        by_hand = area is STORE and etcd_alarm.SPACE in alarm  # greyd gives back no space of this one
+        known = _SPACE_OF_STORE if by_hand else etcd_alarm.next_step(alarm)
         yield area.problem(name, f"alarm: {alarm.strip()}", known)
     if member.has_leader:
         size = "" if member.database_bytes is None else f", {disk.size(member.database_bytes)}"
@@ -210,7 +208,10 @@ def _quota(member: MemberHealth, quota_bytes: int | None) -> Iterator[Finding]:
     share = member.database_bytes / quota_bytes
     said = f"{disk.size(member.database_bytes)} of {disk.size(quota_bytes)} are used ({share:.0%})"
     if share > 0.8:
-        step = "raise store.quota (up to 8Gi) and restart the engines one by one; or delete keys"
+        step = (
+            "greyd gives back what compaction frees; if it stays so, raise store.quota (up to 8Gi), then "
+            "restart engine and greyd, one node after the other; or delete keys"
+        )
         yield ENGINE.warning("quota", said, step)
     else:
         yield ENGINE.ok("quota", said)
@@ -250,10 +251,11 @@ def _local(area: Area, member: _Member) -> Iterator[Finding]:
         yield area.ok("member", f"{member.name} has its data in {member.data_dir}")
 
 
-async def _connects(host: str, port: int, timeout_seconds: float) -> bool:
+async def _connects(peer: str, timeout_seconds: float) -> bool:
+    host, _, port = peer.rpartition(":")
     try:
         async with asyncio.timeout(timeout_seconds):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     except (OSError, TimeoutError):
         return False
     writer.close()

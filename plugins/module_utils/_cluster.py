@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The members of an etcd group (a cluster's engine, the federation store), as greyd asks and changes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.grey.distributed.plugins.module_utils._command import Answer, run
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GROUPS = ("engine", "federation-store")
+_REFUSED = 3
+_ASK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member as the group knows it. One that never started has no name yet."""
+
+    name: str
+    peer: str
+    learner: bool
+    reachable: bool
+
+    def __str__(self) -> str:
+        shown = self.name or f"a member at {self.peer} that never started"
+        return shown + (" (learner)" if self.learner else "") + ("" if self.reachable else " (unreachable)")
+
+
+class Cluster:
+    """One group, as the member on this host sees it."""
+
+    def __init__(self, greyd: str, config: str, group: str, *, user: str, check: bool) -> None:
+        self._command = [greyd, group]
+        self._config = ["--config", config]
+        self._group = group
+        self._user = user
+        self._check = check
+
+    def healthy(self, wait_seconds: float) -> Outcome:
+        """Wait until a majority is healthy and this host's member is part of it, which its marker then says.
+
+        Check mode asks nobody: before the first run there is nobody to ask.
+        """
+        if self._check:
+            return Outcome({"healthy": None, "members": []})
+        answer = self._run("--check-health", "--wait", f"{wait_seconds:g}", wait_seconds=wait_seconds)
+        if answer.code == _REFUSED:
+            raise GreyError(f"{self._group}: the state on this host was refused: {answer.said()}", members=[])
+        said = answer.object() if answer.output.strip() else {}
+        members = list(said.get("members", []))
+        if answer.code != 0 or not said.get("healthy"):
+            raise GreyError(
+                f"{self._group}: wanted a healthy majority within {wait_seconds:g} s, found "
+                f"{_problems(members) or answer.said()}; look at its log on the members",
+                members=members,
+            )
+        outcome = Outcome({"healthy": True, "members": members})
+        if said.get("changed"):
+            outcome.add(Change(self._group, "bootstrapping", "member"))
+        return outcome
+
+    def members(self) -> list[Member]:
+        """Return the members that the group has now."""
+        answer = self._run("members")
+        if answer.code != 0:
+            raise GreyError(
+                f"{self._group}: wanted the list of its members, found exit {answer.code}: {answer.said()}"
+            )
+        return [
+            Member(each["name"], each["peer"], bool(each["learner"]), bool(each["reachable"]))
+            for each in answer.object()["members"]
+        ]
+
+    def admit(self, wanted: Mapping[str, str], name: str, token: str) -> Outcome:
+        """Take a host in that has no data yet, as a learner; return what it has to begin with.
+
+        ``wanted`` has all members that there should be, by name, with their peer addresses.
+        """
+        peer = wanted[name]
+        found = self.members()
+        _refuse_strangers(self._group, found, wanted)
+        mine = next((each for each in found if each.peer == peer), None)
+        if mine is not None and mine.name and not mine.learner:
+            raise GreyError(
+                f"{self._group}: wanted {name} to be a new member, found that it was one already, whose data "
+                f"is gone from that host; it must not vote again on what it forgot. Put the data back, or "
+                f"replace the member: scale.yml -e replace={name}"
+            )
+        present = {each.name: each.peer for each in found if each.name}
+        outcome = Outcome(
+            {"bootstrap": {"state": "existing", "token": token, "members": {**present, name: peer}}}
+        )
+        if mine is None:
+            outcome.add(Change(f"{self._group}: {name}", "", f"learner at {peer}"))
+            if not self._check:
+                self._change("add", "--name", name, "--peer", peer)
+        return outcome
+
+    def promote(self, name: str, wait_seconds: float) -> Outcome:
+        """Let a learner vote, once it has caught up."""
+        outcome = Outcome()
+        found = next((each for each in self.members() if each.name == name), None)
+        if found is None:
+            if self._check:
+                return outcome
+            raise GreyError(
+                f"{self._group}: wanted the member {name}, which has started, found none of that name"
+            )
+        if found.learner:
+            outcome.add(Change(f"{self._group}: {name}", "learner", "voting member"))
+            if not self._check:
+                self._change(
+                    "promote", "--name", name, "--wait", f"{wait_seconds:g}", wait_seconds=wait_seconds
+                )
+        return outcome
+
+    def remove(self, peers: Mapping[str, str]) -> Outcome:
+        """Remove members, one after the other. ``peers`` has the address of each by name."""
+        outcome = Outcome()
+        for name, peer in peers.items():
+            found = next((each for each in self.members() if name == each.name or peer == each.peer), None)
+            if found is None:
+                continue
+            outcome.add(Change(f"{self._group}: {name}", str(found), ""))
+            if not self._check:
+                self._change("remove", "--name", name, "--peer", peer)
+        return outcome
+
+    def _change(self, verb: str, *arguments: str, wait_seconds: float = 0.0) -> None:
+        answer = self._run(verb, *arguments, wait_seconds=wait_seconds)
+        if answer.code != 0:
+            raise GreyError(
+                f"{self._group}: wanted to {verb} {arguments[1]}, found exit {answer.code}: {answer.said()}"
+            )
+
+    def _run(self, *arguments: str, wait_seconds: float = 0.0) -> Answer:
+        return run(
+            [*self._command, *arguments, *self._config],
+            timeout_seconds=wait_seconds + _ASK_SECONDS,
+            user=self._user,
+        )
+
+
+def _refuse_strangers(group: str, found: Sequence[Member], wanted: Mapping[str, str]) -> None:
+    strangers = [each for each in found if each.peer not in wanted.values()]
+    if strangers:
+        raise GreyError(
+            f"{group}: wanted members of the inventory only, found {', '.join(map(str, strangers))}; remove "
+            "them first: scale.yml -e remove=NAME, or put them back into the inventory"
+        )
+
+
+def _problems(members: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        f"{member.get('endpoint', 'a member')}: {member.get('problem') or 'healthy'}" for member in members
+    )

@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: Grey Distributed contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The members of etcd groups: who begins, who joins, who is taken in and removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.grey.distributed.tests.unit.harness import Script, fails, passes, program
+
+WANTED = {"a1": "192.0.2.1:2390", "a2": "192.0.2.2:2390", "a3": "192.0.2.3:2390"}
+GROUP = {"name": "engine-a", "token": "fleet-a", "members": WANTED}
+
+# A greyd that keeps the members in a file beside it.
+GREYD = """
+import json, pathlib, sys
+words = dict(zip(sys.argv[2::1], sys.argv[3::1]))
+file = pathlib.Path(sys.argv[0]).with_name("members.json")
+members = json.loads(file.read_text())
+verb = sys.argv[2]
+assert sys.argv[1] == "engine" and words["--config"] == "/etc/grey/grey.yaml"
+if verb == "add":
+    members.append({"name": "", "peer": words["--peer"], "learner": True, "reachable": False})
+elif verb == "promote":
+    next(each for each in members if each["name"] == words["--name"])["learner"] = False
+elif verb == "remove":
+    if len(members) == 2:
+        sys.exit("engine: 1 of 2 members would be left, and that is no majority")
+    members = [each for each in members if each["name"] != words["--name"]]
+file.write_text(json.dumps(members))
+print(json.dumps({"changed": True, "healthy": True, "members": members}))
+"""
+
+
+def member(name: str, **changed: Any) -> dict[str, Any]:
+    return {"name": name, "peer": WANTED.get(name), "learner": False, "reachable": True, **changed}
+
+
+class Fake:
+    """A greyd and its members."""
+
+    def __init__(self, folder: Path) -> None:
+        self.greyd = program(folder / "greyd", GREYD)
+        self.file = folder / "members.json"
+        self.has(member("a1"), member("a2"))
+
+    def has(self, *members: dict[str, Any]) -> None:
+        self.file.write_text(json.dumps(members))
+
+    def state(self) -> Any:
+        return json.loads(self.file.read_text())
+
+    def args(self, **changed: Any) -> dict[str, Any]:
+        return {"greyd": self.greyd, "config": "/etc/grey/grey.yaml", "group": "engine", **changed}
+
+    def admitted(self, **changed: Any) -> dict[str, Any]:
+        return self.args(state="admitted", name="a3", members=WANTED, token="fleet-a", **changed)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Fake:
+    return Fake(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"group": "etcd"}, "value of group must be one of: engine, federation-store, got: etcd"),
+        ({"state": "admitted"}, "state is admitted but all of the following are missing: name, token"),
+        ({"state": "voting"}, "state is voting but all of the following are missing: name"),
+        (
+            {"state": "admitted", "name": "a4", "members": WANTED, "token": "fleet-a"},
+            "members: wanted a4 among them, found a1, a2, a3",
+        ),
+    ],
+)
+def test_wrong_parameters(fake: Fake, wrong: dict[str, Any], message: str) -> None:
+    before = fake.state()
+    assert fails("grey_cluster", fake.args(**wrong)) == message
+    assert fake.state() == before
+
+
+def test_the_life_of_a_member(fake: Fake) -> None:
+    Script("grey_cluster", fake.state, create=fake.admitted()).play()
+    assert passes("grey_cluster", fake.admitted())["bootstrap"] == {
+        "state": "existing",
+        "token": "fleet-a",
+        "members": WANTED,
+    }
+    # It has started: now it has a name.
+    fake.has(*fake.state()[:-1], member("a3", learner=True))
+    gone = {"a3": WANTED["a3"]}
+    Script(
+        "grey_cluster",
+        fake.state,
+        create=fake.args(state="voting", name="a3"),
+        absent=fake.args(state="absent", members=gone),
+    ).play()
+    assert fake.state() == [member("a1"), member("a2")]
+
+
+def test_a_member_that_lost_its_data_is_not_taken_in_again(fake: Fake) -> None:
+    fake.has(*map(member, WANTED))
+    assert fails("grey_cluster", fake.admitted()) == (
+        "engine: wanted a3 to be a new member, found that it was one already, whose data is gone from that "
+        "host; it must not vote again on what it forgot. Put the data back, or replace the member: scale.yml "
+        "-e replace=a3"
+    )
+
+
+def test_a_member_that_never_started_begins_now(fake: Fake) -> None:
+    fake.has(member("a1"), member("a2"), member("", peer=WANTED["a3"], reachable=False))
+    assert not passes("grey_cluster", fake.admitted())["changed"]
+
+
+def test_members_outside_of_the_inventory_come_first(fake: Fake) -> None:
+    fake.has(member("a1"), member("x", peer="192.0.2.9:2390", reachable=False))
+    assert fails("grey_cluster", fake.admitted()) == (
+        "engine: wanted members of the inventory only, found x (unreachable); remove them first: "
+        "scale.yml -e remove=NAME, or put them back into the inventory"
+    )
+
+
+def test_a_refusal_of_greyd_is_passed_on(fake: Fake) -> None:
+    assert fails("grey_cluster", fake.args(state="absent", members={"a2": WANTED["a2"]})) == (
+        "engine: wanted to remove a2, found exit 1: engine: 1 of 2 members would be left, and that is no "
+        "majority"
+    )
+
+
+def says(folder: Path, answer: Any, code: int = 0) -> dict[str, Any]:
+    greyd = program(folder / "greyd", f"import sys\nprint({json.dumps(answer)!r})\nsys.exit({code})\n")
+    return {"greyd": greyd, "config": "/etc/grey/grey.yaml", "group": "federation-store", "wait": 5}
+
+
+def test_a_member_is_confirmed_once(tmp_path: Path) -> None:
+    healthy = {"healthy": True, "members": []}
+    assert passes("grey_cluster", says(tmp_path, {**healthy, "changed": True}))["changed"]
+    assert not passes("grey_cluster", says(tmp_path, {**healthy, "changed": False}))["changed"]
+
+
+def test_check_mode_asks_no_member(tmp_path: Path) -> None:
+    assert passes("grey_cluster", says(tmp_path, {}, 1), check=True)["healthy"] is None
+
+
+def test_an_unhealthy_group_names_its_members(tmp_path: Path) -> None:
+    members = [
+        {"endpoint": "127.77.1.1:2379", "problem": "connection refused"},
+        {"endpoint": "127.77.2.1:2379", "problem": None},
+    ]
+    assert fails(
+        "grey_cluster", says(tmp_path, {"healthy": False, "changed": False, "members": members}, 1)
+    ) == (
+        "federation-store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
+        "127.77.2.1:2379: healthy; look at its log on the members"
+    )
+
+
+def test_a_refused_state_is_passed_on(tmp_path: Path) -> None:
+    message = fails("grey_cluster", says(tmp_path, "the data is gone", 3))
+    assert message == 'federation-store: the state on this host was refused: "the data is gone"'
+
+
+def plan(markers: dict[str, str | None], **group: Any) -> dict[str, Any]:
+    return {
+        "groups": [{**GROUP, **group}],
+        "markers": {host: {"engine-a": state} for host, state in markers.items()},
+    }
+
+
+def test_a_group_that_nobody_remembers_begins_with_all_its_hosts() -> None:
+    answer = passes("grey_cluster_plan", plan({"a1": None, "a2": "bootstrapping", "a3": None}))
+    assert answer["begins"] == {"engine-a": {"state": "new", "token": "fleet-a", "members": WANTED}}
+    assert answer["joins"] == {}
+    assert not answer["changed"]
+
+
+def test_one_of_three_that_is_down_holds_nobody_up() -> None:
+    assert list(passes("grey_cluster_plan", plan({"a1": None, "a3": None}))["begins"]) == ["engine-a"]
+
+
+def test_a_host_without_data_joins_where_a_member_is_known() -> None:
+    answer = passes("grey_cluster_plan", plan({"a3": None, "a2": "member"}))
+    assert answer["begins"] == {}
+    assert answer["joins"] == {"a3": {"engine-a": "a2"}}
+
+
+def test_a_group_that_is_complete_needs_nothing() -> None:
+    answer = passes("grey_cluster_plan", plan({"a1": "member"}, members={"a1": WANTED["a1"]}))
+    assert (answer["begins"], answer["joins"]) == ({}, {})
+
+
+def test_a_group_whose_members_are_silent_does_not_begin_again() -> None:
+    assert fails("grey_cluster_plan", plan({"a3": None})) == (
+        "nothing was started\nengine-a: wanted to know whether it exists before a3 begin it or join it, "
+        "found no answer from a1, a2; run it for all hosts (without --limit) when most of them can be reached"
+    )
+
+
+def test_hosts_of_another_group_decide_nothing() -> None:
+    answer = passes("grey_cluster_plan", {"groups": [GROUP], "markers": {"b1": {"engine-b": None}}})
+    assert (answer["begins"], answer["joins"]) == ({}, {})

@@ -101,9 +101,8 @@ def make_container(
         docker("network", "connect", "--ip", where, network, name)
 
 
-def routes() -> list[Subnet]:
+def routes(table: Path = Path("/proc/net/route")) -> list[Subnet]:
     """Return the destinations that this machine has routes to, without the default one."""
-    table = Path("/proc/net/route")
     lines = table.read_text(encoding="utf-8").splitlines()[1:] if table.exists() else []
     found = []
     for line in lines:

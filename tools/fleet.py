@@ -53,6 +53,7 @@ USER = "admin"  # of the image: may become root without a password
 BLOCKS = range(16)  # of 16 networks in 172.30.0.0/16 each, so that several checkouts can have a fleet at once
 JOINING = "interconnect"  # the network that joins all hosts, the first of a block
 START_SECONDS = 180
+WATCHERS = 16  # per host, with what starts and stops
 SSH_CONFIG = """\
 # For ssh -F: the hosts of the test fleet. They make their host keys when they start.
 Host *
@@ -93,6 +94,7 @@ def up(fleet: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     image_name, block = image.ensure(), int((HOME / fleet / "block").read_text(encoding="utf-8"))
     started = time.monotonic()
     key = make_key(HOME / fleet)
+    allow_watchers(len(wanted["hosts"]))
     make_networks({name: Subnet(subnet) for name, subnet in wanted["networks"].items()}, block, fleet)
     there = {described["Name"].lstrip("/"): described for described in labelled("container", fleet)}
 
@@ -180,6 +182,19 @@ def note_block(fleet: str, block: int, *, made: bool) -> dict[str, Any]:
 def labels(fleet: str, block: int) -> dict[str, str]:
     """Return the labels of all that belongs to a fleet of this checkout."""
     return {FLEET: fleet, CHECKOUT: str(ROOT), BLOCK: str(block)}
+
+
+def allow_watchers(hosts: int, limit: Path = Path("/proc/sys/fs/inotify/max_user_instances")) -> None:
+    """Let the kernel watch files for so many systemds: each takes four watchers, all of one user."""
+    if not limit.exists() or int(limit.read_text(encoding="utf-8")) >= WATCHERS * hosts:
+        return
+    try:
+        limit.write_text(f"{2 * WATCHERS * hosts}\n", encoding="utf-8")
+    except OSError as error:
+        raise Failed(
+            f"{limit}: {hosts} hosts need {WATCHERS * hosts}, and only root can raise it",
+            f"as root: sysctl -w fs.inotify.max_user_instances={2 * WATCHERS * hosts}",
+        ) from error
 
 
 def whole_block(block: int) -> Subnet:

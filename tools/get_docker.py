@@ -52,11 +52,11 @@ def ensure() -> str:
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"
     with exclusive(CACHE / "docker" / "lock", "setting up Docker"):
         version = daemon_version()
-        # With a daemon that answers, be it elsewhere on this machine, only the other programs are needed.
-        wanted = [name for name in PACKAGES if not (version and name == "dockerd")]
+        # With a daemon that answers, wherever its program is, only the other programs are needed.
+        wanted = [name for name in PACKAGES if not (version and name in ("dockerd", "iptables"))]
         install([name for name in wanted if not shutil.which(name)])
         prepare_cgroups()
-        if not version:
+        if not (version := version or daemon_version()):
             start()
             version = daemon_version()
     return version
@@ -153,13 +153,17 @@ def hear_signals() -> None:
 def remove_stale_pid_files() -> None:
     """Remove files of killed daemons: dockerd refuses to start while *any* process has that number."""
     for program, path in PID_FILES.items():
-        try:
-            number = int(Path(path).read_text(encoding="utf-8"))
-            name = Path(f"/proc/{number}/comm").read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            continue
-        if name != program:
+        if (name := process_of(path)) and name != program:
             Path(path).unlink()
+
+
+def process_of(path: str) -> str:
+    """Return the name of the process whose number a file holds; nothing when there is none."""
+    try:
+        number = int(Path(path).read_text(encoding="utf-8"))
+        return Path(f"/proc/{number}/comm").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def await_daemon(process: subprocess.Popen[bytes] | None) -> None:
@@ -167,7 +171,9 @@ def await_daemon(process: subprocess.Popen[bytes] | None) -> None:
     deadline = time.monotonic() + START_SECONDS
     with Ticker("starting dockerd"):
         while not daemon_version():
-            ended = process is not None and process.poll() is not None
+            # The package's own script may have started one at the same time: ours ends, and that one answers.
+            other = process_of(PID_FILES["dockerd"]) == "dockerd"
+            ended = process is not None and process.poll() is not None and not other
             if ended or time.monotonic() > deadline:
                 written = LOG.read_text(encoding="utf-8", errors="replace") if process else ""
                 how = "ended at once" if ended else f"does not answer after {START_SECONDS:.0f} s"

@@ -5,12 +5,14 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 BOOTSTRAP := $(PYTHON) tools/bootstrap.py
 FEDERATION ?= global-grey
+SCENARIO ?= federation
+DO ?= test
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL:
 
-.PHONY: help demo demo-clean status collection bundle unit lint sanity test bench mutants lock clean
+.PHONY: help demo demo-clean status collection bundle unit lint sanity molecule test bench mutants lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,7 +52,12 @@ sanity: ## ansible-test sanity on the collection as it would be built
 	@$(BOOTSTRAP) dev
 	@$(VENV) tools/sanity.py
 
-test: ## everything that CI runs: lint, sanity, unit and node tests, the demo end to end
+molecule: ## a fleet of hosts with systemd, in Docker: SCENARIO=federation|all, DO=test|create|converge|verify|login|destroy
+	@$(BOOTSTRAP) dev
+	@$(VENV) tools/get_etcd.py
+	@$(VENV) tools/scenario.py $(SCENARIO) --do $(DO)
+
+test: ## everything that CI runs: fleets, lint, sanity, unit and node tests, the demo end to end
 	@$(BOOTSTRAP) dev --install-missing
 	@$(VENV) tools/get_etcd.py
 	@$(VENV) tools/lanes.py all
@@ -70,5 +77,5 @@ lock: ## pin the newest versions that requirements/*.in allow, with hashes
 	@$(VENV) tools/lock.py
 
 clean: ## remove what tools made here, except .venv, etcd and a running demo
-	@rm -rf dist .cache/install .cache/lint .cache/lanes .cache/sanity .cache/log .ansible .mypy_cache .pytest_cache .ruff_cache node/.mypy_cache node/.ruff_cache node/.hypothesis .hypothesis
+	@rm -rf dist .cache/fleet .cache/image .cache/install .cache/lint .cache/lanes .cache/sanity .cache/log .ansible .mypy_cache .pytest_cache .ruff_cache node/.mypy_cache node/.ruff_cache node/.hypothesis .hypothesis
 	@find node plugins tests tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

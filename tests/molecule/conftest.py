@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from deployed import Federation
 from hosts import Fleet
 
 
@@ -20,3 +21,9 @@ def fleet() -> Iterator[Fleet]:
     """The hosts by name, as their administrator has them."""
     with Fleet.of_scenario() as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def federation(fleet: Fleet) -> Federation:
+    """What was deployed on them."""
+    return Federation(fleet)

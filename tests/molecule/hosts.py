@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +36,7 @@ class Fleet(Mapping[str, Host]):
         self.addresses: dict[str, dict[str, str]] = made["hosts"]
         self.names: dict[str, list[str]] = made["names"]
         self.block: int = made["block"]
+        self._sockets = Path(tempfile.mkdtemp(prefix="gt"))  # short: paths of unix sockets are limited
         self._hosts = {name: self._host(name, "sudo=True&") for name in self.addresses}
 
     @classmethod
@@ -60,7 +63,8 @@ class Fleet(Mapping[str, Host]):
     def __exit__(self, *_: object) -> None:
         """Close the connections, so that no ssh process outlives the tests."""
         for name in self:
-            subprocess.run([*self._ssh(name), "-O", "exit", name], check=False, capture_output=True)
+            subprocess.run([*self._ssh(name)[:5], "-O", "exit", name], check=False, capture_output=True)
+        shutil.rmtree(self._sockets)
 
     def cluster(self, name: str) -> list[str]:
         """Return the hosts of a cluster."""
@@ -83,13 +87,21 @@ class Fleet(Mapping[str, Host]):
         """Run a command as root on all hosts at once; return what each printed. All must succeed."""
         chosen = list(self if hosts is None else hosts)
         with ThreadPoolExecutor(max_workers=len(chosen)) as pool:
-            return dict(
-                zip(chosen, pool.map(lambda name: self[name].check_output(command), chosen), strict=True)
-            )
+            said = pool.map(lambda name: self[name].check_output(command), chosen)
+            return dict(zip(chosen, said, strict=True))
 
-    def container(self, name: str) -> str:
-        """Return what Docker calls a host."""
-        return f"grey-{self.block}-{name}"
+    def docker(self, *words: str) -> str:
+        """Do something to a host from outside: ``docker("kill", "--signal", "KILL", "aws-east-1")``."""
+        *command, name = words
+        command = ["docker", *command, f"grey-{self.block}-{name}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+    def await_ssh(self, name: str) -> None:
+        """Wait until a host that was started lets its administrator in."""
+        probe = [*self._ssh(name), "-o", "ConnectTimeout=2", name, "true"]
+        wait_for(
+            lambda: subprocess.run(probe, check=False, capture_output=True).returncode == 0, f"ssh {name}"
+        )
 
     def ansible(self, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ansible or a playbook with the scenario's inventory."""
@@ -98,8 +110,8 @@ class Fleet(Mapping[str, Host]):
         started = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **variables},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200,
-            check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=1200, check=False,
         )  # fmt: skip
         print(f"$ {' '.join(command)}  ({time.monotonic() - started:.1f} s)\n{done.stdout}")
         if check:
@@ -107,13 +119,17 @@ class Fleet(Mapping[str, Host]):
         return done
 
     def _ssh(self, name: str) -> list[str]:
-        control = self.home / f"tests-{name}"
-        return ["ssh", "-F", str(self.home / "ssh_config"), "-o", f"ControlPath={control}"]
+        options = [f"ControlPath={self._sockets / name}", "ControlMaster=no"]
+        return [
+            "ssh",
+            "-F",
+            str(self.home / "ssh_config"),
+            *(word for one in options for word in ("-o", one)),
+        ]
 
     def _host(self, name: str, more: str) -> Host:
         options = f"ssh_config={self.home / 'ssh_config'}&controlpersist=600"
-        extra = f"-o ControlMaster=auto -o ControlPath={self.home}/tests-{name}"
-        return testinfra.get_host(f"ssh://{name}?{more}{options}&ssh_extra_args={extra.replace(' ', '%20')}")
+        return testinfra.get_host(f"ssh://{name}?{more}{options}&controlpath={self._sockets / name}")
 
 
 def wait_for(holds: Callable[[], Any], what: str, limit_seconds: float = 60.0) -> Any:

@@ -9,6 +9,13 @@ import time
 
 from hosts import Fleet
 
+HARDENING = (
+    "--quiet --pipe --wait -p User=nobody -p ProtectSystem=strict -p ProtectHome=yes -p PrivateTmp=yes"
+    " -p PrivateDevices=yes -p NoNewPrivileges=yes -p ProtectKernelTunables=yes -p ProtectControlGroups=yes"
+    " -p RestrictSUIDSGID=yes -p ProtectProc=invisible -p SystemCallFilter=@system-service"
+    " -p LimitNOFILE=65536 -p CapabilityBoundingSet="
+)
+
 
 def test_systemd_is_up_on_every_host(fleet: Fleet) -> None:
     """Not a unit has failed; the default etcd of the distribution's package does not run."""
@@ -19,11 +26,12 @@ def test_systemd_is_up_on_every_host(fleet: Fleet) -> None:
     assert len(set(fleet.everywhere("cat /etc/machine-id").values())) == len(fleet)
 
 
-def test_ansible_reaches_all_hosts_quickly(fleet: Fleet) -> None:
+def test_ansible_reaches_all_hosts(fleet: Fleet) -> None:
+    """It takes 3 s on an idle machine with two cores; other lanes run beside this one."""
     started = time.monotonic()
     said = fleet.ansible("ansible", "fleet", "-m", "ansible.builtin.ping", "-b").stdout
-    assert said.count('"ping": "pong"') == len(fleet)
-    assert time.monotonic() - started < 15
+    assert said.count("ping: pong") == len(fleet)
+    assert time.monotonic() - started < 60
 
 
 def test_the_administrator_is_not_root_and_no_password_lets_in(fleet: Fleet) -> None:
@@ -44,9 +52,9 @@ def test_there_is_no_way_out(fleet: Fleet) -> None:
     for where in ("198.51.100.1", "1.1.1.1", *default_gateways()):
         said = fleet.everywhere(f"ip route get {where} 2>&1 || true")
         assert all("unreachable" in line.lower() for line in said.values()), said
-    started = time.monotonic()
+    # The question of a name ends here too: Docker's own name server would try for 20 s to ask outside.
     fleet.everywhere("! getent hosts deb.debian.org")
-    assert time.monotonic() - started < 5
+    assert set(fleet.everywhere("grep nameserver /etc/resolv.conf").values()) == {"nameserver 127.0.0.1"}
 
 
 def test_sites_are_joined_by_the_interconnect_only(fleet: Fleet) -> None:
@@ -78,11 +86,8 @@ def test_names_outlive_a_restart(fleet: Fleet) -> None:
     """Docker writes /etc/hosts anew whenever a host starts, and tests kill and start hosts."""
     name = list(fleet)[-1]
     before = fleet[name].check_output("grep example.com /etc/hosts")
-    subprocess.run(
-        ["docker", "restart", "--time", "5", fleet.container(name)], check=True, capture_output=True
-    )
-    wait = ["docker", "exec", fleet.container(name), "systemctl", "is-system-running", "--wait"]
-    subprocess.run(wait, check=False, capture_output=True, timeout=60)
+    fleet.docker("restart", "--time", "10", name)
+    fleet.await_ssh(name)
     assert fleet[name].check_output("grep example.com /etc/hosts") == before
     assert "unreachable" in fleet[name].run("ip route get 198.51.100.1").stderr.lower()
 
@@ -95,24 +100,13 @@ def test_hosts_are_what_the_collection_asks_for(fleet: Fleet) -> None:
     assert all("Leap status     : Normal" in said for said in fleet.everywhere("chronyc tracking").values())
     now = time.time()
     assert all(abs(float(said) - now) < 5 for said in fleet.everywhere("date +%s.%N").values())
-    assert all(
-        int(said) > 2048
-        for said in fleet.everywhere("df --output=avail -BM / | tail -1 | tr -d 'M '").values()
-    )
+    room = fleet.everywhere("df --output=avail --block-size=M / | tail -1 | tr -d 'M '")
+    assert all(int(said) > 2048 for said in room.values())
 
 
 def test_hardened_units_can_run(fleet: Fleet) -> None:
     """The name spaces that systemd puts services into are allowed inside."""
-    hardening = " ".join(
-        f"-p {word}" for word in (
-            "User=nobody", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
-            "NoNewPrivileges=yes", "ProtectKernelTunables=yes", "ProtectControlGroups=yes", "RestrictSUIDSGID=yes",
-            "ProtectProc=invisible", "SystemCallFilter=@system-service", "LimitNOFILE=65536", "CapabilityBoundingSet=",
-        )
-    )  # fmt: skip
-    said = fleet.everywhere(
-        f"systemd-run --quiet --pipe --wait {hardening} sh -c 'id -un; touch /etc/x || echo kept'"
-    )
+    said = fleet.everywhere(f"systemd-run {HARDENING} sh -c 'id -un; touch /etc/x || echo kept'")
     assert all(lines.split() == ["nobody", "kept"] for lines in said.values()), said
 
 

@@ -119,7 +119,9 @@ async def test_a_primary_of_three_members_is_lost_and_restored(tmp_path: Path) -
         assert begun == {"changed": True, "cluster": "aws-east", "epoch": 2, "position": saved["position"]}
         assert await greyd(nodes[1], "snapshot", "new-epoch") == {**begun, "changed": False}
         for node in nodes:
-            await federation.until(lambda node=node: federation._is_ok(node, "/primary"), 20, "it writes again")
+            await federation.until(
+                lambda node=node: federation._is_ok(node, "/primary"), 20, "it writes again"
+            )
             await holds(federation, node, before, "x")
         assert (await federation.kv("PUT", nodes[2], b"x/new", data=b"v")).json["position"].startswith("2.")
 
@@ -154,9 +156,9 @@ async def test_replicas_that_are_restored_go_on_from_there(tmp_path: Path) -> No
             member.kill()
         options = beginning(federation, "gcp-west", "second")
         for node in federation.clusters["gcp-west"]:
-            assert (
-                await greyd(node, "snapshot", "restore", str(tmp_path / "gcp-west.grey"), *options)
-            )["changed"]
+            assert (await greyd(node, "snapshot", "restore", str(tmp_path / "gcp-west.grey"), *options))[
+                "changed"
+            ]
         shutil.rmtree(engine.members[2].member.data_dir)
         for member in engine.members[:2]:
             member.start()

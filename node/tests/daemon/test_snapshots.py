@@ -67,12 +67,12 @@ async def renewed(federation: RunningFederation, cluster: str) -> None:
     """Give a replica new data: save what it has, give it up, and let it copy from the primary."""
     node = federation.nodes[cluster]
     await greyd(node, "snapshot", "save", "--to", str(node.folder / "divergence"))
-    assert "is alive" in (await greyd(node, "forget", code=3))["problem"]
+    assert "is alive" in (await greyd(node, "forget-data", code=3))["problem"]
     node.stop()
     node.data_dir.rename(node.folder / "given up")
     node.identity.unlink()
-    assert await greyd(node, "forget") == {"changed": True, "cluster": cluster}
-    assert await greyd(node, "forget") == {"changed": False, "cluster": cluster}
+    assert await greyd(node, "forget-data") == {"changed": True, "cluster": cluster}
+    assert await greyd(node, "forget-data") == {"changed": False, "cluster": cluster}
     assert (await greyd(node, "init"))["changed"]
     node.start()
 
@@ -203,7 +203,7 @@ async def test_a_primary_on_sqlite_is_restored_and_forks(tmp_path: Path) -> None
         primary.start()
         await federation.until(lambda: federation._is_ok(primary, "/primary"), 20, "it writes again")
         await holds(federation, primary, before, "x")
-        assert "is the primary" in (await greyd(primary, "forget", code=3))["problem"]
+        assert "is the primary" in (await greyd(primary, "forget-data", code=3))["problem"]
 
 
 async def test_the_federation_store_is_saved_and_checked(tmp_path: Path) -> None:

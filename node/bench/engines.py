@@ -1,213 +1,132 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API on every engine beside a bare asynchronous client of the same engine, in turns, in one run.
+"""The API on every engine beside bare clients of the same engine, in turns.
 
-``put``: the bare client sends one put per request, greyd commits in groups. ``get``: the bare client asks the
-engine (serializable), greyd answers an eventual read from memory. ``nodes``: the connections spread over one,
-two and three greyds on one engine. Everything on loopback; run it with: python bench/engine_bench.py
+Every side puts and gets the same keys and values in closed loops of the same program over loopback. greyd
+commits in groups and answers eventual reads from memory; a bare client sends one put per request and asks
+the engine itself (serializable).
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import os
-import statistics
-import sys
 import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import _load
-import psutil
-import uvloop
-from _bare import BareEtcd, BareSqlite, bare_etcd, bare_sqlite
-from _load import Connection, Figures, closed_loop, get_request, http_rate, put_request
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from support.federation import GreyNode, RunningFederation, Shared, running_federation
-
-from grey.link.tls import client_context
+from _bare import bare_etcd, bare_sqlite, gateway_gets, gateway_puts, shared_commit
+from _cluster import Cluster, Shared, one_cluster
+from _load import KEYS, connect_socket, get_request, over, put_request
+from _report import Goal, Section, latency_table, times
+from _turns import Contender, Outcome, Pace, calm, in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Sequence
 
-CLUSTER = "aws-east"
-KEYS = [f"key-{number:05}" for number in range(10_000)]
+    from _load import Connection
+
+# greyd starts its etcd without the gateway, which costs nothing unless it is asked.
+_WITH_GATEWAY = {"enable-grpc-gateway": "true"}
+# One greyd only: on one machine the memory of further nodes would take processors that they have elsewhere.
 ENGINES: dict[str, Shared | None] = {
-    "sqlite": None,
-    "one etcd": Shared(greyds=1, members=1),
-    "three etcds": Shared(greyds=3, members=3),
+    "SQLite": None,
+    "one etcd": Shared(greyds=1, members=1, etcd_options=_WITH_GATEWAY),
+    "three etcds": Shared(greyds=1, members=3, etcd_options=_WITH_GATEWAY),
 }
+CONNECTIONS = (1, 64, 256)
+PLAIN_CONNECTIONS = (64,)
+REQUESTS = {"put": [put_request(key) for key in KEYS], "get": [get_request(key) for key in KEYS]}
+
+_API = "API, mutual TLS"
+_PLAIN = "API, `tls: off`"
+_Cells = dict[tuple[str, str, int], list[Outcome]]
 
 
-class Pair(NamedTuple):
-    """One engine twice: below a greyd, and alone with a bare client."""
-
-    federation: RunningFederation
-    bare: BareEtcd | BareSqlite
-
-
-@asynccontextmanager
-async def pair(folder: Path, engine: str, tls: str) -> AsyncIterator[Pair]:
-    """Start a cluster on the engine, and the bare client."""
-    shared = ENGINES[engine]
+async def measure(engine: str, pace: Pace) -> Section:
+    """Measure one engine: puts and gets with mutual TLS, then without."""
+    busy = await calm(pace.patience_seconds)
+    cells: _Cells = {}
     async with AsyncExitStack() as stack:
-        federation = await stack.enter_async_context(
-            running_federation(
-                folder,
-                clusters=(CLUSTER,),
-                shared={} if shared is None else {CLUSTER: shared},
-                api_tls=tls,
-                detection_time="10s",
-            )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="grey-bench-")))
+        cluster = await stack.enter_async_context(one_cluster(folder, ENGINES[engine]))
+        await cluster.fill()
+        bare = await _bare(stack, folder, cluster)
+        for clients in CONNECTIONS:
+            for what in REQUESTS:
+                async with AsyncExitStack() as opened:
+                    sides = [await _through_api(opened, cluster, _API, what, clients), *bare[what]]
+                    if cluster.engine:
+                        sides.append(await _through_gateway(opened, cluster, what, clients))
+                    cells[_API, what, clients] = await in_turns(sides, clients, pace)
+        await cluster.without_tls()
+        for clients in PLAIN_CONNECTIONS:
+            for what in REQUESTS:
+                async with AsyncExitStack() as opened:
+                    sides = [await _through_api(opened, cluster, _PLAIN, what, clients), bare[what][0]]
+                    cells[_PLAIN, what, clients] = await in_turns(sides, clients, pace)
+    tables = [
+        latency_table(
+            f"{what}, {engine}",
+            [(clients, found) for (_, each, clients), found in cells.items() if each == what],
         )
-        if shared is None:
-            yield Pair(federation, await stack.enter_async_context(bare_sqlite(folder)))
-            return
-        # The bare client's keys stand beside greyd's in the same engine; greyd does not look at them.
-        member = federation.engines[CLUSTER].members[0]
-        yield Pair(federation, await stack.enter_async_context(bare_etcd(member.access.endpoint)))
-
-
-async def connect(federation: RunningFederation, nodes: list[GreyNode], count: int) -> list[Connection]:
-    """Open connections, spread over the nodes."""
-    context = client_context(federation.operator) if federation.scheme == "https" else None
-    found = [
-        await _load.connect(
-            node.address, federation.api, count // len(nodes), context=context, host=node.host
-        )
-        for node in nodes
+        for what in REQUESTS
     ]
-    return [connection for each in found for connection in each]
+    return Section(engine, tables, busy, _goals(engine, cells))
 
 
-async def through_api(
-    federation: RunningFederation,
-    nodes: list[GreyNode],
-    requests: list[bytes],
-    clients: int,
-    seconds: float,
-) -> Figures:
-    """Open connections, send requests, close."""
-    connections = await connect(federation, nodes, clients)
-    try:
-        return await http_rate(connections, requests, seconds)
-    finally:
-        for connection in connections:
-            connection.close()
+async def _bare(stack: AsyncExitStack, folder: Path, cluster: Cluster) -> dict[str, list[Contender]]:
+    """Return the clients of the engine itself; the first is the one that goals speak of."""
+    if not cluster.engine:
+        sqlite = await stack.enter_async_context(bare_sqlite(folder))
+        shared = await stack.enter_async_context(shared_commit(folder))
+        return {
+            "put": [
+                Contender("SQLite, bare", sqlite.put),
+                Contender("the store's shared commit", shared.put),
+            ],
+            "get": [Contender("SQLite, bare", sqlite.get)],
+        }
+    # Its keys stand beside greyd's in the same engine; greyd does not look at them.
+    etcd = await stack.enter_async_context(bare_etcd(cluster.engine[0].access.endpoint))
+    pids = cluster.etcd()
+    for number in range(len(KEYS)):
+        await etcd.put(0, number)
+    return {
+        "put": [Contender("etcd, gRPC", etcd.put, engine=pids)],
+        "get": [Contender("etcd, gRPC", etcd.get, engine=pids)],
+    }
 
 
-async def in_turns(
-    rounds: int, **measure: Callable[[], Awaitable[Figures]]
-) -> dict[str, dict[str, float | list[float]]]:
-    """Measure each in turn, so that what else the machine does falls on all of them alike."""
-    found: dict[str, list[Figures]] = {name: [] for name in measure}
-    for _ in range(rounds):
-        for name, call in measure.items():
-            found[name].append(await call())
-    return {name: _middle(figures) for name, figures in found.items()}
+async def _through_api(
+    opened: AsyncExitStack, cluster: Cluster, name: str, what: str, clients: int
+) -> Contender:
+    connections = await cluster.connect(clients)
+    opened.callback(_close, connections)
+    return Contender(name, over(connections, REQUESTS[what]), cluster.greyd(), cluster.etcd())
 
 
-def _middle(figures: list[Figures]) -> dict[str, float | list[float]]:
-    """Return the round whose rate is the median, and the range of all."""
-    rates = sorted(each.per_second for each in figures)
-    middle = next(each for each in figures if each.per_second == statistics.median_low(rates))
-    return {**middle.plain(), "range": [round(rates[0]), round(rates[-1])]}
+async def _through_gateway(opened: AsyncExitStack, cluster: Cluster, what: str, clients: int) -> Contender:
+    member = cluster.engine[0]
+    connections = await connect_socket(f"{member.access.endpoint.removeprefix('unix:')}", clients)
+    opened.callback(_close, connections)
+    requests = gateway_puts() if what == "put" else gateway_gets()
+    return Contender("etcd, its HTTP gateway", over(connections, requests), engine=cluster.etcd())
 
 
-async def fill(federation: RunningFederation, keys: list[str]) -> None:
-    """Write every key once."""
-    connections = await connect(federation, federation.clusters[CLUSTER][:1], 64)
-    left = iter(keys)
-
-    async def one(connection: Connection) -> None:
-        for key in left:
-            await connection.want(put_request(key))
-
-    await asyncio.gather(*map(one, connections))
+def _close(connections: Sequence[Connection]) -> None:
     for connection in connections:
         connection.close()
 
 
-async def engine(folder: Path, name: str, options: argparse.Namespace) -> dict[str, object]:
-    """Measure one engine."""
-    result: dict[str, object] = {}
-    puts, gets = [put_request(key) for key in KEYS], [get_request(key) for key in KEYS]
-    async with pair(folder, name, options.tls) as (federation, bare):
-        nodes = federation.clusters[CLUSTER]
-        await fill(federation, KEYS)
-        for key in KEYS[:1000]:
-            await bare.put(key)
-        for clients in options.clients:
-            result[f"put, {clients} connections"] = await in_turns(
-                options.rounds,
-                api=lambda clients=clients: through_api(
-                    federation, nodes[:1], puts, clients, options.seconds
-                ),
-                bare=lambda clients=clients: closed_loop(
-                    lambda _, number: bare.put(KEYS[number % 1000]), clients, options.seconds
-                ),
-            )
-            result[f"get, {clients} connections"] = await in_turns(
-                options.rounds,
-                api=lambda clients=clients: through_api(
-                    federation, nodes[:1], gets, clients, options.seconds
-                ),
-                bare=lambda clients=clients: closed_loop(
-                    lambda _, number: bare.get(KEYS[number % 1000]), clients, options.seconds
-                ),
-            )
-        for what, requests in (("put", puts), ("get", gets)) if len(nodes) > 1 else ():
-            result[f"{what}, 66 connections, by nodes"] = await in_turns(
-                options.rounds,
-                **{
-                    str(count): lambda requests=requests, count=count: through_api(
-                        federation, nodes[:count], requests, 66, options.seconds
-                    )
-                    for count in range(1, len(nodes) + 1)
-                },
-            )
-        if name == "sqlite":
-            result["memory"] = await memory(federation)
-    return result
+def _goals(engine: str, cells: _Cells) -> list[Goal]:
+    """Compare the API with the bare client at 64 connections, with TLS and without.
 
-
-async def memory(federation: RunningFederation) -> dict[str, float]:
-    """Return what a restarted greyd holds before and after 90,000 keys more, in MiB."""
-    node = federation.primary
-
-    async def resident() -> float:
-        node.stop()
-        node.start()
-        await federation.ready()
-        assert node.process is not None
-        return psutil.Process(node.process.pid).memory_info().rss / 1048576
-
-    before = await resident()
-    await fill(federation, [f"more-{number:06}" for number in range(90_000)])
-    after = await resident()
-    return {"MiB with 10,000 keys": round(before, 1), "MiB with 100,000 keys": round(after, 1)}
-
-
-async def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each figure")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 64, 256])
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
-    parser.add_argument("--tls", choices=("mutual", "server", "off"), default="mutual")
-    options = parser.parse_args()
-    figures: dict[str, object] = {"cpus": os.cpu_count(), "tls": options.tls}
-    for name in options.engines:
-        with tempfile.TemporaryDirectory(prefix="grey-bench-") as folder:
-            figures[name] = await engine(Path(folder), name, options)
-    print(json.dumps(figures, indent=2))  # noqa: T201 - this is what it is run for
-
-
-if __name__ == "__main__":
-    uvloop.run(main())
+    A read of SQLite is a call within the process: there is no goal for it.
+    """
+    wanted = {"put": 1.0} if ENGINES[engine] is None else {"put": 1.0, "get": 3.0}
+    return [
+        Goal(f"{what}/s on {engine}, {name}, beside the bare client", least, times(api, bare))
+        for what, least in wanted.items()
+        for name in (_API, _PLAIN)
+        for api, bare, *_ in (cells[name, what, 64],)
+    ]

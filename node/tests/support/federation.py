@@ -130,6 +130,7 @@ class Shared(NamedTuple):
 
     greyds: int = 3
     members: int = 3
+    etcd_options: Mapping[str, str] | None = None
 
 
 class RunningFederation:
@@ -182,7 +183,7 @@ class RunningFederation:
         host = f"grey-{cluster}.example.test"
         if shared is None:
             return [GreyNode(self.folder / cluster, cluster, base, host)]
-        engine = self.engines[cluster] = EngineCluster(shared.members)
+        engine = self.engines[cluster] = EngineCluster(shared.members, etcd_options=shared.etcd_options)
         network, last = base.rsplit(".", 1)
         return [
             GreyNode(

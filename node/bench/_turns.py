@@ -28,7 +28,7 @@ class Pace(NamedTuple):
 
     seconds: float = 1.3
     rounds: int = 3
-    patience_seconds: float = 20.0
+    patience_seconds: float = 10.0
 
 
 class Contender(NamedTuple):

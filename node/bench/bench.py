@@ -8,6 +8,8 @@ Everything on loopback with processes of its own, bounded in time. Run it with: 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import signal
 import sys
 import time
 import traceback
@@ -58,8 +60,13 @@ async def main() -> int:
     options = parser.parse_args()
     names = ["profile"] if options.profile else options.only
     pace = QUICK if options.quick else Pace()
+    if (task := asyncio.current_task()) is not None:
+        # What was started is ended, too.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     machine = _report.machine()
     _say(machine)
+    if options.write and set(names) == set(known):
+        _report.write({"machine": machine})
     found: list[Section] = []
     for name in names:
         started = time.monotonic()
@@ -69,12 +76,11 @@ async def main() -> int:
             _say(f"\n== {name} FAILED\n{traceback.format_exc()}")
             continue
         found.append(section)
+        if options.write:
+            _report.write({section.name: section.text()})
         _say(f"\n== {name} ({time.monotonic() - started:.0f} s)\n\n{section.text()}")
     if goals := [goal for section in found for goal in section.goals]:
         _say(f"\n== all goals\n\n{_report.goals_table(goals).text()}")
-    if options.write:
-        parts = {section.name: section.text() for section in found}
-        _report.write(parts if len(found) < len(known) else {"machine": machine, **parts})
     return 0 if len(found) == len(names) else 1
 
 

@@ -140,6 +140,7 @@ class Shared(NamedTuple):
     members: int = 3
     quota_bytes: int = QUOTA_BYTES
     greyd: Sequence[str] = (GREYD,)
+    etcd_options: Mapping[str, str] | None = None
 
 
 class RunningFederation:
@@ -192,7 +193,9 @@ class RunningFederation:
         host = f"grey-{cluster}.example.test"
         if shared is None:
             return [GreyNode(self.folder / cluster, cluster, base, host)]
-        engine = self.engines[cluster] = EngineCluster(shared.members, quota_bytes=shared.quota_bytes)
+        engine = self.engines[cluster] = EngineCluster(
+            shared.members, quota_bytes=shared.quota_bytes, etcd_options=shared.etcd_options
+        )
         network, last = base.rsplit(".", 1)
         return [
             GreyNode(

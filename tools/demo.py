@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, tail
+from utf8 import use_utf8
 
 DEMO = Path(os.environ.get("GREY_DEMO_ROOT") or ROOT / ".demo").resolve()
 FEDERATION = "global-grey"
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in actions:
         print(f"usage: demo.py {'|'.join(actions)}", file=sys.stderr)
         return 2
+    use_utf8()
     try:
         with exclusive(CACHE / "demo.lock", "another make demo"):
             actions[arguments[0]]()

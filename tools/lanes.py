@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from console import CACHE, ROOT, say, seconds
+from utf8 import use_utf8
 
 LOGS = CACHE / "lanes"
 WORKERS = 2
@@ -205,4 +206,5 @@ def bench(options: list[str]) -> int:
 
 if __name__ == "__main__":
     use_etcd()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "checks"))
 from house import git_files
 
 from console import CACHE, ROOT, say, seconds
+from utf8 import use_utf8
 
 BIN = Path(sys.prefix) / "bin"
 COLLECTIONS = CACHE / "lint" / "collections"
@@ -34,6 +35,7 @@ def main(wanted: list[str]) -> int:
         return 2
     chosen = {name: check for name, check in checks.items() if not wanted or name in wanted}
     link_collections()
+    use_utf8()
     failed = []
     with ThreadPoolExecutor(max_workers=2) as pool:
         futures = {pool.submit(run_one, *check): (name, time.monotonic()) for name, check in chosen.items()}

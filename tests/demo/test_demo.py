@@ -97,7 +97,7 @@ def test_the_inventory_plugin_knows_the_live_role(demo: Demo) -> None:
     (folder / "grey.yml").write_text(
         "plugin: grey.distributed.federation\nhosts: {gcp-west: {gcp-west-1: }}\n"
     )
-    said = demo.run(".venv/bin/ansible-inventory", "-i", "live/grey.yml", "--list", apart=True)
+    said = demo.ansible("ansible-inventory", "-i", "live/grey.yml", "--list", apart=True)
     found = json.loads(said.stdout)
     assert found["role_primary"]["children"] == ["cluster_aws_east"], said.stderr
     values = found["_meta"]["hostvars"]["gcp-west-1"]
@@ -126,10 +126,7 @@ def test_a_wrong_file_is_refused_before_any_host_is_touched(demo: Demo) -> None:
     wrong = demo.checkout / "wrong.yaml"
     wrong.write_text(own.replace("batch_size: 1000", "batchsize: 1000"), encoding="utf-8")
     before = demo.processes(), snapshot(demo.root)
-    done = demo.run(
-        ".venv/bin/ansible-playbook", "playbooks/deploy.yml", "-i", "inventories/local",
-        "-e", f"grey_federation_file={wrong}", check=False,
-    )  # fmt: skip
+    done = demo.playbook("-e", f"grey_federation_file={wrong}", check=False)
     line = own[: own.index("batch_size")].count("\n") + 1
     assert done.returncode != 0
     assert f"wrong.yaml:{line}" in done.stdout and "batchsize" in done.stdout and "batch_size" in done.stdout

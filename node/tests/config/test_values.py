@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501 - messages stand in one piece, so that they can be searched for
+# ruff: noqa: E501, ISC004 - messages stand in one piece, so that they can be searched for
 
 from __future__ import annotations
 
@@ -158,3 +158,12 @@ def test_what_a_reader_takes_the_pattern_for_editors_takes_too(name: str, data: 
     except BadValue:
         return
     assert re.search(part["pattern"], text)
+
+
+def test_paths_that_no_file_system_takes() -> None:
+    assert values.path(f"/a/{'é' * 120}") == f"/a/{'é' * 120}"
+    assert values.path("/a" * 512) == "/a" * 512
+    with pytest.raises(BadValue, match="expected at most 240 bytes between two /, found 242: "):
+        values.path(f"/a/{'é' * 121}/b")
+    with pytest.raises(BadValue, match="expected a path of at most 1024 bytes, found 1026; choose a shorter"):
+        values.path("/a" * 513)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from grey.config.errors import Fault, quoted
 from grey.config.model import Cluster, Federation, Witness
+from grey.config.tls_paths import distinct_paths
 from grey.config.values import MTLS_ALWAYS
 from grey.config.voters import ENOUGH_VOTERS, MAX_VOTERS
 from grey.config.yamlfile import Document, KeyPath, dotted
@@ -252,6 +253,7 @@ RULES: tuple[Rule, ...] = (
     unique_names,
     distinct_hosts,
     distinct_ports,
+    distinct_paths,
     has_domain,
     mutual_tls,
     admitted,

@@ -20,6 +20,8 @@ _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _SOCKET = re.compile(r"unix:(/[^/\s]+)+/[A-Za-z0-9._-]+:[0-9]{1,5}")
 _MAX_SOCKET = 107
+_MAX_FILE_NAME = 255 - 15  # bytes; files are written beside their place under a longer name
+_MAX_PATH = 1024
 _MAX_NAME = 253
 _MAX_DOMAIN = _MAX_NAME - 64  # room for a cluster's name and a dot before it
 
@@ -101,6 +103,17 @@ def path(text: str) -> str:
             f"expected an absolute path, found {quoted(text)}",
             "begin with / and use no .. and no / at the end",
         )
+    longest = max(text.split("/"), key=_bytes)
+    if _bytes(longest) > _MAX_FILE_NAME:
+        raise BadValue(
+            f"expected at most {_MAX_FILE_NAME} bytes between two /, found {_bytes(longest)}: "
+            f"{quoted(longest)}",
+            "choose a shorter name",
+        )
+    if _bytes(text) > _MAX_PATH:
+        raise BadValue(
+            f"expected a path of at most {_MAX_PATH} bytes, found {_bytes(text)}", "choose a shorter folder"
+        )
     return text
 
 
@@ -143,6 +156,10 @@ def _address(text: str, found: str, version: int | None = None) -> str:
         wanted = f"an IPv{version} address" if version else "an IPv4 or IPv6 address"
         raise BadValue(found, f"{quoted(text)} is not {wanted}")
     return str(read)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _similar(text: str) -> str:

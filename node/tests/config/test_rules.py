@@ -129,10 +129,28 @@ def test_names_of_one_inventory_group(edited: Edited, verbatim: str) -> None:
             ("federation.grey.internal:8443", "federation.grey.internal:9090"),
             "f.yaml:7: federation.control_plane.endpoint: port 9090 serves the metrics of every node; use 8443",
         ),
+        (
+            ("federation.grey.internal:8443", "federation.grey.internal:8080"),
+            "f.yaml:7: federation.control_plane.endpoint: port 8080 is that of aws-east and 2 more; use 8443",
+        ),
     ],
 )
 def test_hosts_and_ports(edited: Edited, change: tuple[str, str], expected: str) -> None:
     assert edited(change).faults() == [expected]
+
+
+def test_no_port_is_recommended_that_would_be_refused(edited: Edited) -> None:
+    control, west = "federation.grey.internal:8443", "grey-west.example.com:8080"
+    assert edited(
+        (control, control.replace("8443", "8080")), (west, west.replace("8080", "8443"))
+    ).faults() == [
+        "f.yaml:7: federation.control_plane.endpoint: port 8080 is that of aws-east and 1 more; use 8444"
+    ]
+    alone = edited((":8080", ":8081"), (control, control.replace("8443", "8080")))
+    assert alone(("grey-west.example.com:8081", "grey-west.example.com:9090")).faults() == [
+        "f.yaml:22: federation.clusters[1].endpoint: port 9090 serves the metrics of every node; "
+        "use another port, for example 8081"
+    ]
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[2001:db8::1]", "federation"])

@@ -85,12 +85,31 @@ def test_endpoints(text: str, host: str, port: int) -> None:
             "[fe80::1%eth0]:80",
             'expected HOST:PORT, found "[fe80::1%eth0]:80"; "fe80::1%eth0" is not an IPv6 address',
         ),
+        *(
+            (
+                f"{host}:80",
+                f'expected HOST:PORT, found "{host}:80"; {host.strip("[]")} is {what}: '
+                "write the name or address by which others reach the host",
+            )
+            for host, what in (
+                ("0.0.0.0", "every address of a host and the address of none"),
+                ("[::]", "every address of a host and the address of none"),
+                ("224.0.0.1", "an address of many hosts"),
+                ("[ff02::1]", "an address of many hosts"),
+                ("255.255.255.255", "an address of many hosts"),
+            )
+        ),
     ],
 )
 def test_wrong_endpoints(text: str, error: str) -> None:
     with pytest.raises(BadValue) as caught:
         values.endpoint(text)
     assert str(caught.value) == error
+
+
+def test_no_host_in_the_other_protocol_either() -> None:
+    with pytest.raises(BadValue, match="every address of a host and the address of none"):
+        values.endpoint("[::ffff:0.0.0.0]:80")
 
 
 @pytest.mark.parametrize(

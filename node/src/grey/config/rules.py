@@ -102,6 +102,19 @@ def distinct_hosts(federation: Federation, document: Document) -> Iterator[Fault
         yield document.fault((*path, "endpoint"), message, "give each its own host")
 
 
+def reachable_hosts(federation: Federation, document: Document) -> Iterator[Fault]:
+    """With more than one cluster no endpoint is at localhost, which is another host on every host."""
+    endpoints = [
+        (("federation", "control_plane"), federation.control_plane.endpoint),
+        *((path, member.endpoint) for path, member in _members(federation)),
+    ]
+    for path, endpoint in endpoints:
+        if len(federation.clusters) > 1 and endpoint.host.rpartition(".")[2] == "localhost":
+            message = f"expected a host that all clusters reach, found {endpoint.host}"
+            hint = "write its name or address; an inventory's grey_names says which address a name has"
+            yield document.fault((*path, "endpoint"), message, hint)
+
+
 def distinct_ports(federation: Federation, document: Document) -> Iterator[Fault]:
     """On one host the key-value API, the control plane and the metrics have three different ports."""
     control = federation.control_plane.endpoint.port
@@ -266,6 +279,7 @@ RULES: tuple[Rule, ...] = (
     one_primary,
     unique_names,
     distinct_hosts,
+    reachable_hosts,
     distinct_ports,
     distinct_paths,
     has_domain,

@@ -37,7 +37,7 @@ bundle: ## write dist/grey-bundle.tar for controllers without a network; BUNDLE=
 	@mkdir -p dist
 	@$(VENV) tools/utf8.py .venv/bin/ansible-playbook playbooks/bundle.yml -e grey_bundle=dist/grey-bundle.tar $(BUNDLE)
 
-unit: ## the fast loop: unit tests of the node, the collection and the tools
+unit: ## the fast loop: unit tests of the node, the collection and the tools, without those that take long
 	@$(BOOTSTRAP) dev
 	@$(VENV) tools/get_etcd.py
 	@$(VENV) tools/lanes.py unit

@@ -133,6 +133,20 @@ def test_a_wrong_file_is_refused_before_any_host_is_touched(demo: Demo) -> None:
     assert (demo.processes(), snapshot(demo.root)) == before
 
 
+def test_a_cluster_that_stays_away_says_why(demo: Demo) -> None:
+    file = demo.root / "gcp-west-1" / "etc" / "grey" / "grey.yaml"
+    before = file.read_text(encoding="utf-8")
+    assert "mode: cluster" in before
+    file.write_text(before.replace("mode: cluster", "mode: clustr"), encoding="utf-8")
+    demo.kill("greyd")
+    done = demo.playbook("--tags", "federation", "-e", "grey_federation_wait=15", check=False)
+    assert done.returncode != 0
+    assert re.search(r"gcp-west-1:\n +greyd: .*/grey\.yaml:\d+: node\.mode: expected cluster", done.stdout)
+    file.write_text(before, encoding="utf-8")
+    demo.make("demo")
+    assert_whole(demo)
+
+
 def test_a_write_on_the_primary_is_read_on_the_others(demo: Demo) -> None:
     demo.grey_ctl("kv", "put", "user:123", "Ada")
     for cluster in HOSTS:

@@ -23,3 +23,9 @@ def test_every_check_is_in_a_hook_or_named_as_left_to_make_lint() -> None:
     for name in lint.commands():
         assert checks.get(name, name) in entries or name in left, f"{name} runs in no hook"
     assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
+
+
+def test_ruff_reads_the_node_too() -> None:
+    """It has rules of its own, and the root's keep out of its folder."""
+    for name in ("ruff check", "ruff format"):
+        assert "node" in lint.commands()[name][0]

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the collection with the node's wheel in it: ``collection.py [FOLDER]``, FOLDER is dist/ by default.
 
-The same files give the same bytes, whenever they are built. What ``ansible-galaxy collection build`` alone
-makes works too; it carries the node's sources instead of the wheel.
+The same files give the same bytes, whenever they are built. Only what git tracks goes in: whatever else lies
+in a used tree may be a key. A new file that would belong to the collection is refused by name, since a
+release that lacks it would be as wrong. What ``ansible-galaxy collection build`` alone makes works too; it
+carries the node's sources instead of the wheel, and takes whatever galaxy.yml's build_ignore does not name.
 """
 
 from __future__ import annotations
@@ -18,12 +20,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "checks"))
-
 from ansible_collections.grey.distributed.plugins.module_utils import _wheel
-from house import git_files
 
 from console import CACHE, ROOT, Failed, report, run, say, tail, write_atomically
+from tree import build_ignore, kept_out, new, tracked
 
 LOG = CACHE / "log" / "collection.log"
 
@@ -70,8 +70,14 @@ def build(target: Path) -> Path:
 
 
 def lay_out(tree: Path) -> None:
-    """Copy what git knows, and put the node's wheel beside it."""
-    for name in git_files():
+    """Copy what git tracks, and put the node's wheel beside it."""
+    ignored = build_ignore()
+    if unknown := [name for name in new() if not kept_out(name, ignored)]:
+        raise Failed(
+            f"wanted files that git tracks, found new ones: {', '.join(unknown)}",
+            "git add what belongs to the collection; move the rest away, or name it in .gitignore",
+        )
+    for name in tracked():
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)

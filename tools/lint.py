@@ -75,6 +75,7 @@ def commands() -> dict[str, tuple[list[str], Path]]:
         "changelog": ([f"{BIN}/antsibull-changelog", "lint"], ROOT),
         "reuse": ([f"{BIN}/reuse", "lint", "--lines"], ROOT),
         "house": ([sys.executable, "tools/checks/house.py"], ROOT),
+        "dependencies": ([sys.executable, "tools/checks/dependencies.py"], ROOT),
         "documentation": ([sys.executable, "tools/checks/documentation.py"], ROOT),
     }  # fmt: skip
 

@@ -15,14 +15,10 @@ import shutil
 import subprocess
 import sys
 import time
-from fnmatch import fnmatch
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "checks"))
-
-from house import git_files
-
 from console import CACHE, ROOT, run, say, seconds, tail
+from tree import build_ignore, kept_out, new, tracked
 
 HOME = CACHE / "sanity"
 TREE = HOME / "tree" / "ansible_collections" / "grey" / "distributed"
@@ -85,26 +81,16 @@ def failing(output: str) -> list[str]:
 def copy_tree() -> None:
     """Lay the collection out anew: what a build would hold, all of it known to git."""
     shutil.rmtree(HOME / "tree", ignore_errors=True)
-    ignored = build_ignore()
-    for name in git_files():
+    # And without the node, which is checked by its own tests.
+    ignored = [*build_ignore(), "node", "tools", ".ci", "tests/demo", "tests/tools", "LICENSES"]
+    for name in [*tracked(), *new()]:
         source = ROOT / name
-        if source.is_file() and not any(
-            fnmatch(name, pattern) or name.startswith(f"{pattern}/") for pattern in ignored
-        ):
+        if source.is_file() and not kept_out(name, ignored):
             target = TREE / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     for command in (["git", "init", "-q"], ["git", "add", "-A"]):
         subprocess.run(command, cwd=TREE, check=True)
-
-
-def build_ignore() -> list[str]:
-    """Return galaxy.yml's build_ignore, and the node, which is checked by its own tests."""
-    block = re.search(
-        r"^build_ignore:\n((?:  - .*\n)+)", (ROOT / "galaxy.yml").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    patterns = [line.removeprefix("  - ").strip("\"'") for line in (block[1].splitlines() if block else [])]
-    return [*patterns, "node", "tools", ".ci", "tests/demo", "tests/tools", "LICENSES"]
 
 
 def seed_pip_script() -> None:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,26 +75,39 @@ def install(home: Path, tarball: Path, network: Network, python: str):
 
 
 @pytest.fixture(scope="session")
-def bundle(home: Path, tarball: Path, python: str) -> Path:
-    """A bundle for this machine, written by the collection's playbook; only this may use a network."""
-    path = home / "bundle.tar"
+def write_bundle(home: Path, tarball: Path, python: str) -> Callable[..., Path]:
+    """Write a bundle with the collection's playbook; only this may use a network."""
     programs = environment("ansible-2.19", python, account(), home) / "bin"
     variables = {**os.environ, "HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"}
     galaxy = ["ansible-galaxy", "collection", "install", "--offline", str(tarball)]
     subprocess.run(galaxy, check=True, timeout=120, env=variables, cwd=home)
+
+    def write(path: Path, **arguments: object) -> Path:
+        given = {"grey_bundle": str(path), **arguments}
+        done = subprocess.run(
+            ["ansible-playbook", "grey.distributed.bundle", "-e", json.dumps(given)],
+            env=variables, cwd=home, check=False, timeout=900, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        path.chmod(0o644)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def python_version(python: str) -> str:
+    """That Python's version, for example 3.11."""
     program = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    version = subprocess.run(program, check=True, capture_output=True, text=True).stdout.strip()
-    arguments = {
-        "grey_bundle": str(path),
-        "grey_cache_dir": str(ROOT / ".cache" / "install" / "cache"),
-        "grey_bundle_pythons": version,
-        "grey_bundle_architectures": os.uname().machine,
-    }
-    command = ["ansible-playbook", "grey.distributed.bundle"]
-    done = subprocess.run(
-        [*command, *(word for name, value in arguments.items() for word in ("-e", f"{name}={value}"))],
-        env=variables, cwd=home, check=False, timeout=900, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    path.chmod(0o644)
-    return path
+    return subprocess.run(program, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def bundle(home: Path, write_bundle: Callable[..., Path], python_version: str) -> Path:
+    """A bundle for this machine."""
+    return write_bundle(
+        home / "bundle.tar",
+        grey_cache_dir=str(ROOT / ".cache" / "install" / "cache"),
+        grey_bundle_pythons=[python_version],
+        grey_bundle_architectures=[os.uname().machine],
+    )

@@ -17,7 +17,7 @@ from environments import environment
 from machine import ROOT
 from user import User, changed
 
-NEWEST, OLDEST = "2.19", "2.17"
+NEWEST, BETWEEN, OLDEST = "2.19", "2.18", "2.17"
 WHOLE = {"aws-east": "primary", "gcp-west": "replica", "edge-chicago": "replica"}
 
 
@@ -149,9 +149,8 @@ def test_a_job_of_awx_deploys(install, bundle: Path, tarball: Path, python: str,
     assert not (user.home / "d").exists()
 
 
-@pytest.mark.parametrize("version", ["2.17", "2.18"])
-def test_an_older_ansible_core_runs_everything_up_to_the_start(install, bundle: Path, version: str) -> None:
-    user = install(version)
+def test_the_oldest_ansible_core_foresees_a_deployment(install, bundle: Path) -> None:
+    user = install(OLDEST)
     if not user.project.exists():
         user.run("ansible-playbook", "grey.distributed.example", "-e", f"grey_project={user.project}")
     said = user.run("ansible-inventory", "--list", folder=user.project)
@@ -160,14 +159,23 @@ def test_an_older_ansible_core_runs_everything_up_to_the_start(install, bundle: 
         "cluster_gcp_west",
         "cluster_edge_chicago",
     }
-    user.play("deploy", "--tags", "validate", "-e", f"grey_bundle={bundle}")
     foreseen = user.play("deploy", "--check", "--diff", "-e", f"grey_bundle={bundle}")
     assert changed(foreseen) > 0
     assert "+release " in foreseen and "api: 8080\n" in foreseen
     assert not (user.project / ".demo").exists()
 
 
-@pytest.mark.parametrize("version", ["2.17", "2.18"])
+def test_the_ansible_core_between_deploys_too(install, bundle: Path) -> None:
+    """Once: that a second run changes nothing is shown with the newest and the oldest."""
+    user = install(BETWEEN)
+    user.run("ansible-playbook", "grey.distributed.example", "-e", f"grey_project={user.project}")
+    assert changed(user.play("deploy", "-e", f"grey_bundle={bundle}")) > 0
+    assert roles(user) == WHOLE
+    assert changed(user.play("teardown", "-e", "confirm=global-grey")) > 0
+    assert not user.processes()
+
+
+@pytest.mark.parametrize("version", [OLDEST, BETWEEN])
 def test_the_modules_pass_their_own_tests_with_an_older_ansible_core(
     install, python: str, home: Path, version: str, tmp_path: Path
 ) -> None:
@@ -185,7 +193,7 @@ def test_the_modules_pass_their_own_tests_with_an_older_ansible_core(
     assert done.returncode == 0, done.stdout[-5000:]
 
 
-@pytest.mark.parametrize("version", ["2.17", "2.18"])
+@pytest.mark.parametrize("version", [OLDEST, BETWEEN])
 def test_the_documentation_reads_the_same_with_an_older_ansible_core(install, version: str) -> None:
     user = install(version)
     programs = user.variables["PATH"].split(":", 1)[0]

@@ -17,7 +17,7 @@ import pytest
 from support.fake_api import freeze
 from support.model_federation import federation
 
-from grey.client import AsyncClient, Client, Consistency, Delete, OutcomeUnknown, Put
+from grey.client import AsyncClient, Client, Consistency, Delete, OutcomeUnknown, Put, Value
 
 if TYPE_CHECKING:
     from support.fake_api import FakeFederation
@@ -105,3 +105,13 @@ def test_a_program_that_forgets_to_close_still_ends(fake: FakeFederation) -> Non
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "None\n")
+
+
+def test_a_read_happens_at_the_call(fake: FakeFederation) -> None:
+    """So ``get(key).consistency(...)`` is the asynchronous client's alone (client.md says why)."""
+    fake.put(b"a", b"1")
+    with Client(fake.endpoints, prefer="gcp-west", primary="aws-east") as client:
+        found = client.get("a")
+        assert type(found) is Value
+        assert not hasattr(found, "consistency")
+        assert client.get("none") is None

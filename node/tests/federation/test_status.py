@@ -10,7 +10,7 @@ from support.model_federation import federation
 
 from grey.federation.interface import MemberReport, RoleRecord
 from grey.federation.members import Observed
-from grey.federation.status import Voters, status_document
+from grey.federation.status import BEHIND, Voters, status_document
 from grey.record.position import Position
 
 HOLDER = RoleRecord("aws-east", 1, 9, "aws-east-1")
@@ -58,6 +58,7 @@ def test_the_document_is_as_the_reference_has_it() -> None:
                 "throughput": 45230.0,
                 "last_seen_seconds": 0.0,
                 "problem": None,
+                "needs_full_copy": False,
             },
             {
                 "name": "gcp-west",
@@ -72,6 +73,7 @@ def test_the_document_is_as_the_reference_has_it() -> None:
                 "throughput": 12450.0,
                 "last_seen_seconds": 0.4,
                 "problem": None,
+                "needs_full_copy": False,
             },
         ],
     }
@@ -100,3 +102,19 @@ def test_a_state_that_does_not_serve_wins_over_the_role(state: str) -> None:
     for holder in (HOLDER, msgspec.structs.replace(HOLDER, cluster="gcp-west")):
         shown = cluster(Observed(report, True, 0.1), holder=holder)
         assert (shown["status"], shown["problem"]) == (state, "why")
+
+
+@pytest.mark.parametrize(
+    ("oldest", "needs"),
+    [(None, False), (Position(1, 42), False), (Position(1, 43), True), (Position(2, 1), True)],
+)
+def test_who_lacks_more_than_the_primary_keeps(oldest: Position | None, needs: bool) -> None:
+    """Also by the last word of a primary that is gone: that is when somebody is promoted."""
+    primary = msgspec.structs.replace(REPORT, cluster="aws-east", oldest=oldest)
+    for online, alone in ((True, None), (False, "no report for 75 s")):
+        seen = {"aws-east": Observed(primary, online, 75.2), "gcp-west": Observed(REPORT, online, 75.2)}
+        first, second = document(seen)["clusters"]
+        assert second["needs_full_copy"] is needs
+        assert second["problem"] == ("; ".join(filter(None, (alone, BEHIND))) if needs else alone)
+        assert not first["needs_full_copy"]
+    assert not any(each["needs_full_copy"] for each in document(seen, None)["clusters"])

@@ -6,171 +6,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
-import msgspec
 import pytest
-from support.model_federation import federation
+from support.control import IDENTITY, REPORT, Control, serving_control
 from support.pki import Authority
-from support.serving import Answer, FakeReplication, FakeRole
 
-from grey.federation.deputy import ClusterState
-from grey.federation.interface import FederationStoreError, RoleRecord, Versioned
+from grey.federation.interface import RoleRecord
 from grey.federation.records import encode
-from grey.federation.status import StatusDocument, Voters
-from grey.link.session import PeerSession
-from grey.link.tls import client_context, server_context
 from grey.record import Position
 from grey.replicate import wire
 from grey.replicate.channel import ChannelClosed
 from grey.serve.channel import WebSocketChannel
-from grey.serve.control import ControlApi
-from grey.serve.door import Door
-from grey.serve.metrics import NodeMetrics
-from grey.serve.server import Site, Sites
-from grey.serve.translate import Translator
-from grey.serve.view import NodeView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from grey.config.model import TlsFiles
-    from grey.replicate.channel import Channel
-
-IDENTITY = "aws-east.grey.internal"
-REPORT = {
-    "cluster": "gcp-west",
-    "node": "gcp-west-1",
-    "counter": 7,
-    "epoch": 1,
-    "position": [1, 42],
-    "lag_seconds": 0.1,
-    "lag_records": 0,
-    "throughput": 12.5,
-    "state": "serving",
-    "wall_seconds": 1.0,
-}
-
-
-STATE = ClusterState("aws-east-1", True, 3, 9.5, None, None, True, "3.8")
-
-
-class FakeStore:
-    """A federation store that holds what the test puts there."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, bytes] = {}
-        self.down = False
-
-    async def get(self, key: str) -> Versioned | None:
-        if self.down:
-            raise FederationStoreError("no majority")
-        value = self.records.get(key)
-        return None if value is None else Versioned(value, 1)
-
-    async def list(self, prefix: str) -> dict[str, Versioned]:
-        return {key: Versioned(value, 1) for key, value in self.records.items() if key.startswith(prefix)}
-
-    async def swap(self, key: str, value: bytes, *, expected: int | None) -> bool:
-        raise NotImplementedError
-
-    async def put(self, key: str, value: bytes) -> None:
-        self.records[key] = value
-
-    async def close(self) -> None: ...
-
-
-class EchoSource:
-    """Stands for the replication source: returns what it gets, with the peer's name before it."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.Event()
-
-    async def serve(self, channel: Channel, peer_cluster: str) -> None:
-        with suppress(ChannelClosed):
-            while True:
-                await channel.send(peer_cluster.encode() + b":" + await channel.receive())
-        self.ended.set()
-
-    async def snapshot_page(self, after: bytes | None) -> wire.SnapshotPage:
-        if after == b"bad":
-            raise wire.ProtocolError("wanted the token of a page of a full copy, found b'bad'")
-        if after == b"refuse":
-            raise wire.SourceRefused(wire.Refused("not_primary", "the primary is elsewhere"))
-        items = [(after or b"first", b"value")]
-        return wire.SnapshotPage("aws-east", 1, Position(1, 1), Position(1, 2), items, None)
-
-
-class Control:
-    def __init__(self, folder: Path, *, allowed: tuple[str, ...] = ()) -> None:
-        model = federation()
-        if allowed:
-            security = msgspec.structs.replace(model.security, allowed_clusters=allowed)
-            model = msgspec.structs.replace(model, security=security)
-        self.authority = Authority()
-        self.folder = folder
-        self.store = FakeStore()
-        self.source = EchoSource()
-        view = NodeView(
-            model,
-            cluster="aws-east",
-            node="aws-east-1",
-            role=FakeRole(),
-            replication=FakeReplication(),
-        )
-        self.api = ControlApi(
-            view,
-            self.source,  # type: ignore[arg-type]
-            store=self.store,
-            status=self._status,
-            state=lambda: STATE,
-        )
-        self.door = Door(self.api.route, translate=Translator(view), watch=NodeMetrics("aws-east"))
-        self.port = 0
-
-    async def _status(self) -> StatusDocument:
-        return StatusDocument("global-grey", 1, "aws-east", "aws-east-1", Voters(3, 3), [])
-
-    def certificate(self, name: str, *dns: str) -> TlsFiles:
-        return self.authority.issue(self.folder / name, name, dns=dns)
-
-    def cluster(self, name: str) -> TlsFiles:
-        return self.certificate(name, f"{name}.grey.internal", f"{name}.example.com")
-
-    @asynccontextmanager
-    async def session(self, files: TlsFiles) -> AsyncIterator[PeerSession]:
-        session = PeerSession(client_context(files), {"aws-east.example.com": ["127.0.0.1"]})
-        try:
-            yield session
-        finally:
-            await session.close()
-
-    async def ask(self, files: TlsFiles, method: str, path: str, **options: Any) -> Answer:
-        async with (
-            self.session(files) as session,
-            session.request(method, IDENTITY, "aws-east.example.com", self.port, path, **options) as response,
-        ):
-            return Answer(response.status, await response.read(), response.headers)
-
-
-@asynccontextmanager
-async def serving(control: Control) -> AsyncIterator[Control]:
-    context = server_context(control.cluster("aws-east"), mutual=True, node_to_node=True)
-    sites = Sites(grace_seconds=1.0)
-    control.port = await sites.start(Site("listen.control", "127.0.0.1", 0, control.door, context))
-    try:
-        yield control
-    finally:
-        await control.api.close_streams()
-        await sites.stop()
-
 
 @pytest.fixture
 async def control(tmp_path: Path) -> AsyncIterator[Control]:
-    async with serving(Control(tmp_path)) as control:
+    async with serving_control(Control(tmp_path)) as control:
         yield control
 
 
@@ -250,7 +107,7 @@ async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:
     files = control.cluster("gcp-west")
     assert (await control.ask(files, "PUT", path, data=json.dumps(REPORT))).status == 204
     listed = await control.ask(files, "GET", "/v1/federation/members")
-    assert listed.json == {"gcp-west": {**REPORT, "problem": None}}
+    assert listed.json == {"gcp-west": {**REPORT, "problem": None, "oldest": None}}
     for other in (control.cluster("edge-chicago"), control.certificate("operator")):
         refused = await control.ask(other, "PUT", path, data=json.dumps(REPORT))
         assert (refused.status, refused.error["message"]) == (
@@ -264,7 +121,7 @@ async def test_only_a_cluster_itself_reports_for_it(control: Control) -> None:
 
 async def test_a_name_that_is_no_cluster_reports_for_nobody(tmp_path: Path) -> None:
     """allowed_clusters may admit names that are no cluster's; the empty name must not become theirs."""
-    async with serving(Control(tmp_path, allowed=("*.grey.internal",))) as control:
+    async with serving_control(Control(tmp_path, allowed=("*.grey.internal",))) as control:
         stranger = control.certificate("stranger", "stranger.grey.internal")
         assert (await control.ask(stranger, "GET", "/v1/federation/status")).status == 200
         for name in ("", "stranger", "gcp-west"):

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests that no client would send: the node neither fails nor grows, and serves the others meanwhile."""
+"""Requests that no client would send: the node neither fails nor grows, and serves the others meanwhile.
+
+``support.fuzzing`` says how to search longer.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,13 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.fuzzing import GROWTH_BYTES, bounded, exchange, requests
 from support.serving_process import ServingProcess, serving_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-EXAMPLES = 400
-GROWTH_BYTES = 48 * 1024 * 1024
-"""More than what a process takes once for its buffers and caches; a leak of 100 KiB a request would show."""
-
-bounded = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture(scope="module")
@@ -39,82 +31,23 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
         yield process
 
 
-METHODS = st.sampled_from(b"GET PUT DELETE POST HEAD OPTIONS PATCH PRI get".split())
 PIECES = st.sampled_from(
     [
-        *b"/v1/kv/ /v1/kv /v1/batch /v1/openapi.json /health /replica a %00 %zz / .. ? & = # *".split(),
+        *b"/v1/kv/ /v1/kv /v1/batch /v1/watch /v1/openapi.json /health /replica".split(),
+        *b"a %00 %zz / .. ? & = # *".split(),
         b"http://x/v1/kv/a",
-        *b"prefix= after= limit= values= ttl= lag= consistency= strong bounded 1 9999999999999999999".split(),
+        *b"prefix= after= limit= values= ttl= lag= consistency= strong bounded true".split(),
+        *b"1 1.1 9999999999999999999".split(),
         *(b" ", b"\x00", b"\xff", b"%2F" * 50),
     ]
 )
 TARGETS = st.lists(st.one_of(PIECES, st.binary(max_size=8)), max_size=8).map(b"".join)
-NAMES = st.sampled_from(
-    [
-        *b"Host Content-Length Transfer-Encoding Content-Encoding Accept-Encoding Connection Expect".split(),
-        *b"If-Match If-None-Match Grey-Request-Id Upgrade Range X Content-Type Cookie".split(),
-        b"",
-    ]
-)
-VALUES = st.one_of(
-    st.sampled_from(
-        [
-            *b"x 0 5 -1 99999999999999 chunked gzip identity close keep-alive 100-continue *".split(),
-            *b'websocket h2c upgrade "1.1" W/"1.1" "" "1.99999999999999999999" +5 0x5 \xff\xfe'.split(),
-            *(b"gzip, chunked", b"1, 1", b"a" * 9000),
-        ]
-    ),
-    st.binary(max_size=20),
-)
-HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
-BODIES = st.one_of(
-    st.just(b""),
-    st.binary(max_size=64),
-    st.sampled_from(
-        [
-            b"5\r\nhello\r\n0\r\n\r\n",
-            b"ffffffffffffffff\r\n",
-            b"-1\r\n\r\n",
-            b"5;x=y\r\nhel",
-            b"0\r\nX: y\r\n\r\n",
-            b"hello",
-            gzip.compress(b"\0" * 5_000_000, mtime=0),
-            gzip.compress(b"{}", mtime=0)[:-3],
-            b'{"operations":[' * 300,
-            b'{"operations":[{}]}',
-            b"\r\n" * 100,
-        ]
-    ),
-)
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> bytes:
-    """One to three requests that are wrong in one way or several, or not at all."""
-    parts = []
-    for _ in range(draw(st.integers(1, 3))):
-        method, target, headers, body = draw(METHODS), draw(TARGETS), draw(HEADERS), draw(BODIES)
-        version = draw(st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b""]))
-        if draw(st.booleans()):
-            headers = [(b"Host", b"x"), (b"Content-Length", b"%d" % len(body)), *headers]
-        parts.append(b"%s %s %s\r\n" % (method, target, version))
-        parts += [b"%s: %s\r\n" % pair for pair in headers]
-        parts += [b"\r\n", body]
-    return b"".join(parts)
 
 
 def send(node: ServingProcess, data: bytes, patience: float = 20.0) -> bytes:
-    """Send bytes; return what comes until the node closes, or says nothing for ``patience`` seconds."""
-    found = b""
-    with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
-        try:
-            connection.sendall(data)
-            connection.settimeout(patience)
-            while part := connection.recv(65536):
-                found = (found + part)[:100_000]
-        except (TimeoutError, ConnectionError):
-            pass  # a node that refuses early closes, and what was sent too late destroys its answer
-    return found
+    """Send bytes to the API; see ``exchange``."""
+    where = ("127.0.0.1", node.port)
+    return exchange(lambda: socket.create_connection(where, timeout=20), data, patience)
 
 
 def answers(node: ServingProcess, path: str = "/v1/kv") -> int:
@@ -143,7 +76,7 @@ def test_bytes_of_any_kind(node: ServingProcess) -> None:
     before = warm(node)
 
     @bounded
-    @given(st.one_of(st.binary(max_size=3000), requests()))
+    @given(st.one_of(st.binary(max_size=3000), requests(TARGETS)))
     def check(data: bytes) -> None:
         # An answer that comes later is not seen here, but a fault would stand in the log.
         found = send(node, data, patience=0.02)
@@ -234,4 +167,35 @@ def test_who_asks_on_and_takes_nothing_is_not_written_for(node: ServingProcess) 
     finally:
         for connection in connections:
             connection.close()
+    unharmed(node, before)
+
+
+def test_watches_of_any_kind(node: ServingProcess) -> None:
+    before = warm(node)
+    texts = st.one_of(
+        st.sampled_from(
+            [
+                *b"true false 1.1 1.51 7.2 0.0 1.99999999999999999999 -1.1 1 1. a %00 %zz + user".split(),
+                *(b"", b"%2F" * 400, b"1" * 5000 + b".1"),
+            ]
+        ),
+        st.binary(max_size=12),
+    )
+    names = st.sampled_from([*b"prefix after values limit x".split(), b""])
+    queries = st.lists(st.tuples(names, texts).map(b"=".join), max_size=4).map(b"&".join)
+    last = st.none() | texts.filter(lambda text: b"\r" not in text and b"\n" not in text)
+
+    @bounded
+    @given(queries, last, st.sampled_from([b"GET", b"GET", b"HEAD", b"PUT"]))
+    def check(query: bytes, last: bytes | None, method: bytes) -> None:
+        header = b"" if last is None else b"Last-Event-ID: %s\r\n" % last
+        # A watch that begins now says so after half a second; that it is left earlier belongs to the test.
+        request = b"%s /v1/watch?%s HTTP/1.1\r\nHost: x\r\n%s\r\n" % (method, query, header)
+        found = send(node, request, patience=0.05)
+        assert found == b"" or re.match(rb"HTTP/1\.[01] (200|400|405|409|410|503) ", found), found[:500]
+        assert b"event: end" not in found
+
+    check()
+    begun = b"GET /v1/watch?after=%s HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert b" 200 OK" in send(node, begun % b"0.0", patience=2.0)
     unharmed(node, before)

@@ -31,6 +31,20 @@ async def test_a_primary(node: Serving) -> None:
     assert (await node.ask("GET", "/ready")).status == 200
 
 
+async def test_an_engine_that_takes_no_writes(node: Serving) -> None:
+    node.view.writes_refused = lambda: "alarm NOSPACE"
+    node.view.problems.append(node.view.writes_refused)
+    for fenced in (False, True):
+        if fenced:
+            node.role.miss_deadline()
+        primary = await node.ask("GET", "/primary")
+        assert (primary.status, primary.json["problem"]) == (503, "alarm NOSPACE")
+        ready = await node.ask("GET", "/ready")
+        assert (ready.status, ready.json["problem"]) == (200, "alarm NOSPACE")
+    node.role.become_replica()
+    assert (await node.ask("GET", "/primary")).json["problem"] == "the primary is gcp-west; alarm NOSPACE"
+
+
 async def test_a_replica(node: Serving) -> None:
     node.role.become_replica()
     primary = await node.ask("GET", "/primary")

@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from grey.data.errors import OutcomeUnknown, Overloaded
 from grey.data.fence import DeadlinePassed
 from grey.serve.metrics import Figures
-from grey.store.interface import DiskFull, StoreDamaged, StoreStatus
+from grey.store.interface import DiskFull, QuotaExceeded, StoreDamaged, StoreStatus
 
 if TYPE_CHECKING:
     from typing import Any
@@ -107,6 +108,7 @@ async def test_a_deadline_that_passes_between_the_commit_and_the_answer(node: Se
         (OutcomeUnknown("x"), 504, "outcome_unknown"),
         (Overloaded(9), 503, "overloaded"),
         (DiskFull("no room"), 507, "disk_full"),
+        (QuotaExceeded("quota"), 507, "disk_full"),
         (StoreDamaged("page 7"), 503, "unavailable"),
     ],
 )
@@ -200,6 +202,31 @@ def _figures() -> Figures:
         federation_store_up=True,
         certificate_expiry_seconds=1.0,
     )
+
+
+def test_the_alarms_of_the_engine_are_a_metric(node: Serving) -> None:
+    def shown(store: StoreStatus | None) -> list[str]:
+        text = node.metrics.text(msgspec.structs.replace(_figures(), store=store)).decode()
+        return [line for line in text.splitlines() if line.startswith("grey_engine_alarm")]
+
+    quiet = ['grey_engine_alarm{alarm="NOSPACE"} 0.0', 'grey_engine_alarm{alarm="CORRUPT"} 0.0']
+    assert shown(StoreStatus(5, 1, 4096)) == quiet
+    raised = [quiet[0], 'grey_engine_alarm{alarm="CORRUPT"} 1.0', 'grey_engine_alarm{alarm="NEW"} 1.0']
+    assert shown(StoreStatus(5, 1, 4096, alarms=("CORRUPT", "NEW"))) == raised
+    assert shown(StoreStatus(5, 1, 4096)) == quiet
+    assert shown(None) == []
+
+
+def test_who_needs_a_full_copy_is_a_metric(node: Serving) -> None:
+    def shown(needs: dict[str, bool]) -> list[str]:
+        text = node.metrics.text(msgspec.structs.replace(_figures(), needs_full_copy=needs)).decode()
+        return [line for line in text.splitlines() if line.startswith("grey_replication_needs")]
+
+    assert shown({"a": True, "b": False}) == [
+        'grey_replication_needs_full_copy{cluster="a"} 1.0',
+        'grey_replication_needs_full_copy{cluster="b"} 0.0',
+    ]
+    assert shown({}) == []
 
 
 async def test_a_listing_whose_state_is_compacted_while_it_is_read(

@@ -313,7 +313,7 @@ async def fill(store: EtcdStore, value: bytes) -> int:
         try:
             await put(store, b"big", value)
         except QuotaExceeded as full:
-            assert "store.quota" in str(full)
+            assert "alarm NOSPACE" in str(full)
             return number
         except CommitUncertain as doubt:
             assert "quota" in str(doubt)  # the one that reached it

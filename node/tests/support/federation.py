@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
-from support.engine_cluster import EngineCluster
+from support.engine_cluster import QUOTA_BYTES, EngineCluster
 from support.etcd_cluster import EtcdCluster, free_ports
 from support.pki import Authority
 from yarl import URL
@@ -66,8 +66,10 @@ class GreyNode:
         *,
         number: int = 1,
         engine: EngineProcess | None = None,
+        greyd: Sequence[str] = (GREYD,),
     ) -> None:
         """``engine`` is the member of the cluster's engine that runs beside it; None: SQLite."""
+        self._greyd = greyd
         self.folder = folder
         self.cluster = cluster
         self.name = f"{cluster}-{number}"
@@ -98,7 +100,10 @@ class GreyNode:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [GREYD, "run", "--config", str(self.config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._greyd, "run", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def freeze(self) -> None:
@@ -126,10 +131,16 @@ class GreyNode:
 
 
 class Shared(NamedTuple):
-    """A cluster whose nodes share an etcd: how many greyds, and how many members its engine has."""
+    """A cluster whose nodes share an etcd: how many greyds, and how many members its engine has.
+
+    ``quota_bytes`` is the engine's, ``greyd`` the command that the nodes are.
+    """
 
     greyds: int = 3
     members: int = 3
+    quota_bytes: int = QUOTA_BYTES
+    greyd: Sequence[str] = (GREYD,)
+    etcd_options: Mapping[str, str] | None = None
 
 
 class RunningFederation:
@@ -182,7 +193,9 @@ class RunningFederation:
         host = f"grey-{cluster}.example.test"
         if shared is None:
             return [GreyNode(self.folder / cluster, cluster, base, host)]
-        engine = self.engines[cluster] = EngineCluster(shared.members)
+        engine = self.engines[cluster] = EngineCluster(
+            shared.members, quota_bytes=shared.quota_bytes, etcd_options=shared.etcd_options
+        )
         network, last = base.rsplit(".", 1)
         return [
             GreyNode(
@@ -192,6 +205,7 @@ class RunningFederation:
                 host,
                 number=number,
                 engine=engine.members[(number - 1) % shared.members],
+                greyd=shared.greyd,
             )
             for number in range(1, shared.greyds + 1)
         ]

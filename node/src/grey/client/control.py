@@ -54,6 +54,7 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     throughput: float | None = None
     last_seen_seconds: float | None = None
     problem: str | None = None
+    needs_full_copy: bool = False
 
 
 class FederationStatus(msgspec.Struct, frozen=True):

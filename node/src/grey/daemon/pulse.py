@@ -11,13 +11,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 from grey.federation.interface import MemberReport
+from grey.link import etcd_alarm
 from grey.record.position import ORIGIN, Position
 from grey.serve.metrics import Figures
 from grey.store.interface import StoreDamaged, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from grey.daemon.retention import KeptHistory
     from grey.data.history import History
     from grey.federation.keeper import RoleKeeper
     from grey.serve.metrics import NodeMetrics
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from grey.store.interface import Store, StoreStatus
 
 INTERVAL_SECONDS = 0.25
+STATUS_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
 """An engine that says nothing for so long is told to be away, before its own calls give up."""
 _WINDOW = 21
@@ -42,6 +45,8 @@ class Pulse:
         keeper: RoleKeeper,
         metrics: NodeMetrics,
         *,
+        kept: KeptHistory,
+        needs_full_copy: Callable[[], Mapping[str, bool]],
         leads: Callable[[], bool],
         store_up: Callable[[], bool],
         certificate_expiry: Callable[[], float],
@@ -49,13 +54,16 @@ class Pulse:
     ) -> None:
         """``store_up`` says whether the federation store answered last; the others are in seconds.
 
-        ``leads`` says whether this node leads its cluster.
+        ``leads`` says whether this node leads its cluster, ``needs_full_copy`` which of the others cannot go
+        on from where they stand.
         """
         self._view = view
         self._store = store
         self._history = history
         self._keeper = keeper
         self._metrics = metrics
+        self._kept = kept
+        self._needs_full_copy = needs_full_copy
         self._leads = leads
         self._store_up = store_up
         self._certificate_expiry = certificate_expiry
@@ -64,6 +72,7 @@ class Pulse:
         self._epoch = 0
         self._applied = 0
         self._status: StoreStatus | None = None
+        self._status_due = 0.0
         self._engine_problem: str | None = None
         # Throughput is that of about the last five seconds.
         self._samples: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
@@ -77,6 +86,15 @@ class Pulse:
     def engine_problem(self) -> str | None:
         """Return why the engine could not be asked last, None when it could."""
         return self._engine_problem
+
+    def writes_refused(self) -> str | None:
+        """Return why the engine takes no writes though it answers, None when it takes them."""
+        alarms = () if self._status is None else self._status.alarms
+        said = (
+            f"the engine has raised its alarm {alarm} and takes no writes: {etcd_alarm.next_step(alarm)}"
+            for alarm in alarms
+        )
+        return "; ".join(said) or None
 
     async def measure(self) -> None:
         """Measure once; without the engine the figures stay as they were. Raises StoreDamaged."""
@@ -94,6 +112,8 @@ class Pulse:
             if self._engine_problem is not None:
                 _log.info("the engine answers again")
             self._engine_problem = None
+            if self._monotonic() >= self._status_due:
+                await self._ask_status()
 
     async def _measure(self) -> None:
         position = await self._history.position()
@@ -135,6 +155,7 @@ class Pulse:
             state=self._state(),
             wall_seconds=time.time(),
             problem=view.problem(),
+            oldest=self._kept.oldest,
         )
 
     def _state(self) -> Literal["serving", "copying", "refused"]:
@@ -146,8 +167,8 @@ class Pulse:
     async def metrics_text(self) -> bytes:
         """Return the Prometheus text. Raises StoreDamaged."""
         if self._engine_problem is None:
+            self._status_due = 0.0
             await self.measure()
-            await self._ask_status()
         view = self._view
         holder = view.role.holder()
         primary = view.holds_role()
@@ -164,13 +185,23 @@ class Pulse:
                 role_deadline_seconds=self._keeper.remaining_seconds(),
                 federation_store_up=self._store_up(),
                 certificate_expiry_seconds=self._certificate_expiry(),
+                needs_full_copy=self._needs_full_copy(),
             )
         )
 
     async def _ask_status(self) -> None:
+        before = self.writes_refused()
         try:
-            self._status = await self._store.status()
+            async with asyncio.timeout(SILENCE_SECONDS):
+                self._status = await self._store.status()
+                await self._kept.look(self._status)
         except StoreDamaged:
             raise
-        except StoreError as error:
+        except (StoreError, TimeoutError) as error:
             _log.debug("the engine does not say how it is: %s", error)
+        self._status_due = self._monotonic() + STATUS_SECONDS
+        now = self.writes_refused()
+        if now is not None and now != before:
+            _log.error("%s", now)
+        elif now is None and before is not None:
+            _log.info("the engine's alarm is lifted, it takes writes again")

@@ -13,7 +13,7 @@ from grey.daemon.identity_file import StateRefused
 from grey.daemon.leading import ClusterReplication, ShownAge, while_leading
 from grey.daemon.peers import Peers
 from grey.daemon.pulse import Pulse
-from grey.daemon.retention import lowest_needed
+from grey.daemon.retention import KeptHistory, lowest_needed
 from grey.daemon.voters import VoterCount, federation_store
 from grey.data.expiry import Expiry
 from grey.data.feed import Feed
@@ -25,6 +25,7 @@ from grey.data.reader import Reader
 from grey.data.writer import Writer
 from grey.federation.clocks import boottime_seconds
 from grey.federation.deputy import ClusterState, Deputy
+from grey.federation.full_copy import who_needs_full_copy
 from grey.federation.interface import FederationStoreError
 from grey.federation.keeper import RoleKeeper
 from grey.federation.leadership import Leadership, Leading, SoleLeader
@@ -124,6 +125,7 @@ class Rooms:
         )
         self.feed = Feed(store, history)
         self._expiry = Expiry(store, self._keeper, self.writer, now=steady.now)
+        kept = KeptHistory(history, lambda: self._members.publish())
         self._housekeeping = Housekeeping(
             store,
             history,
@@ -133,6 +135,9 @@ class Rooms:
                 streams=self.source.confirmed(),
                 reported=self._members.reported(),
             ),
+            announce=kept.announce,
+            # An engine that takes no writes lets nobody lead, and compaction is what it waits for.
+            leads=lambda: self.leading.leads() or self.pulse.writes_refused() is not None,
         )
         self.metrics = NodeMetrics(cluster)
         self.pulse = Pulse(
@@ -141,6 +146,8 @@ class Rooms:
             history,
             self._keeper,
             self.metrics,
+            kept=kept,
+            needs_full_copy=lambda: who_needs_full_copy(self._keeper.holder(), self._members.observed()),
             leads=self.leading.leads,
             store_up=lambda: self._members.problem() is None,
             certificate_expiry=certificate.expiry_seconds,
@@ -159,10 +166,12 @@ class Rooms:
         shown = ShownAge(replication, self._mirror, confirmed=lambda: self.pulse.position)
         self.view.shown_lag = shown.seconds
         self.view.engine_problem = self.pulse.engine_problem
+        self.view.writes_refused = self.pulse.writes_refused
         self.view.reads_from_memory = lambda: self._mirror.complete
         self.view.problems += [
             lambda: self.waits_for,
             self.pulse.engine_problem,
+            self.pulse.writes_refused,
             self._keeper.problem,
             self.leading.problem,
             self._deputy.problem,
@@ -186,13 +195,13 @@ class Rooms:
             "members": self._members.run,
             "voters": self._voters.run,
             "pulse": self.pulse.run,
+            "housekeeping": self._housekeeping.run,
             "leader": lambda: while_leading(self.leading, self._work_of_the_leader()),
         }
 
     def _work_of_the_leader(self) -> dict[str, Work]:
         return {
             "follower": self._follower.run,
-            "housekeeping": self._housekeeping.run,
             "expiry": self._expiry.run,
         }
 

@@ -19,7 +19,7 @@ from grey.data.errors import Diverged
 from grey.store.interface import Compacted, Compare, CompareFailed, StoreDamaged, StoreError, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from grey.data.history import History
     from grey.record import Position
@@ -36,6 +36,10 @@ _PAUSE_SECONDS = 0.02
 _log = logging.getLogger(__name__)
 
 
+async def _nobody_to_tell(_: Position) -> bool:
+    return True
+
+
 class Housekeeping:
     """Runs beside the reader and the writer on every cluster, primary or not."""
 
@@ -45,6 +49,7 @@ class Housekeeping:
         history: History,
         *,
         confirmed: Callable[[], Position | None],
+        announce: Callable[[Position], Awaitable[bool]] = _nobody_to_tell,
         keep_revisions: int = 100_000,
         keep_at_most: int = 1_000_000,
         keep_seconds: float = 300,
@@ -54,6 +59,8 @@ class Housekeeping:
     ) -> None:
         """``confirmed`` gives the lowest position that the replicas hold; None: nobody holds compaction back.
 
+        ``announce`` tells the federation from which position on history will be kept, before what a replica
+        lacks goes, and says if that was heard: else history goes only when the engine is almost full.
         At least ``keep_revisions`` stay, and whatever is younger than ``keep_seconds``: clients that walk
         through the keys or resume a watch need it. ``keep_at_most`` revisions are kept for a replica that
         lags, and no more of any age. ``leads`` says whether this node does the work of its cluster.
@@ -62,6 +69,7 @@ class Housekeeping:
         self._store = store
         self._history = history
         self._confirmed = confirmed
+        self._announce = announce
         self._keep_revisions = keep_revisions
         self._keep_at_most = keep_at_most
         self._keep_seconds = keep_seconds
@@ -155,8 +163,16 @@ class Housekeeping:
         step = 1 if by_count else max(1, self._keep_revisions // 20)
         if target < status.compacted + step:
             return None
+        if position is not None and not await self._may_pass(position, target) and not by_replicas:
+            _log.warning("history that a replica lacks stays: the federation could not be told that it goes")
+            return None
         await self._store.compact(target)
         return target
+
+    async def _may_pass(self, position: Position, target: int) -> bool:
+        """Say whether history up to revision ``target`` may go though a replica stands at ``position``."""
+        oldest = (await self._history.state_of(target)).position
+        return oldest <= position or await self._announce(oldest)
 
     async def _held_back_at(self, position: Position, compacted: int) -> int:
         """Return the newest revision that may go for the sake of a replica that stands at ``position``."""

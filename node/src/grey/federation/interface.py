@@ -74,7 +74,8 @@ class MemberReport(msgspec.Struct, frozen=True):
     ``lag_seconds`` and ``lag_records`` are None on the primary and while a replica does not know them.
     ``throughput`` is client and replication operations per second. ``wall_seconds`` is the reporter's clock:
     for display only. ``state`` is ``copying`` while a full copy is under way, ``refused`` when the node
-    cannot serve (``problem`` says why).
+    cannot serve (``problem`` says why). ``oldest`` is the oldest position from which another cluster can
+    follow this one: whoever stands before it needs a full copy (None: not known yet).
     """
 
     cluster: str
@@ -88,6 +89,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     state: Literal["serving", "copying", "refused"]
     wall_seconds: float
     problem: str | None = None
+    oldest: Position | None = None
 
 
 class ReplicationView(Protocol):

@@ -86,6 +86,7 @@ class Members:
         self._seen: dict[str, _Seen] = {}
         self._was_read = False
         self._problem: str | None = None
+        self._publishing = asyncio.Lock()
 
     def observed(self) -> Mapping[str, Observed]:
         """Return every cluster of the federation file as seen from here, the own one by its own word.
@@ -120,7 +121,7 @@ class Members:
     async def step(self) -> None:
         """Read all reports, and publish the own one if this node speaks for its cluster."""
         faults = []
-        steps = [self._read(), self._publish()] if self._publishes() else [self._read()]
+        steps = [self._read(), self.publish()] if self._publishes() else [self._read()]
         for outcome in await asyncio.gather(*steps, return_exceptions=True):
             if isinstance(outcome, FederationStoreError):
                 faults.append(str(outcome))
@@ -147,12 +148,14 @@ class Members:
                 self._seen[report.cluster] = _Seen(report, now)
         self._was_read = True
 
-    async def _publish(self) -> None:
-        # Another node of this cluster may have reported before, with a clock of its own.
-        seen = self._seen.get(self._cluster)
-        self._counter = max(self._counter, seen.report.counter if seen else 0) + 1
-        report = msgspec.structs.replace(self._report(), cluster=self._cluster, counter=self._counter)
-        await self._store.put(records.member_key(self._cluster), records.encode(report))
+    async def publish(self) -> None:
+        """Publish the own report now. Raises FederationStoreError: perhaps it was not."""
+        async with self._publishing:  # or an older one might be written last
+            # Another node of this cluster may have reported before, with a clock of its own.
+            seen = self._seen.get(self._cluster)
+            self._counter = max(self._counter, seen.report.counter if seen else 0) + 1
+            report = msgspec.structs.replace(self._report(), cluster=self._cluster, counter=self._counter)
+            await self._store.put(records.member_key(self._cluster), records.encode(report))
 
     def _observe(self, name: str) -> Observed:
         if name == self._cluster and self._publishes():

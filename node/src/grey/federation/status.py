@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
+from grey.federation.full_copy import who_needs_full_copy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from grey.config.model import Cluster, Federation
     from grey.federation.interface import RoleRecord
     from grey.federation.members import Observed
+
+BEHIND = (
+    "it was away or behind for longer than the primary keeps history: it takes a full copy when it is back, "
+    "and is not to be promoted before"
+)
 
 Status: TypeAlias = Literal["primary", "replica", "copying", "refused", "offline", "unknown"]
 
@@ -26,7 +33,10 @@ class Voters(msgspec.Struct, frozen=True):
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
-    """One cluster. ``position`` is ``EPOCH.SEQUENCE``; ``throughput`` is operations per second."""
+    """One cluster. ``position`` is ``EPOCH.SEQUENCE``; ``throughput`` is operations per second.
+
+    ``needs_full_copy``: the primary no longer keeps all that the cluster lacks.
+    """
 
     name: str
     region: str
@@ -40,6 +50,7 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     throughput: float
     last_seen_seconds: float | None
     problem: str | None
+    needs_full_copy: bool = False
 
 
 class StatusDocument(msgspec.Struct, frozen=True):
@@ -62,17 +73,23 @@ def status_document(
     voters: Voters,
 ) -> StatusDocument:
     """Put together what is known. ``observed`` is ``Members.observed()``, ``answered_by`` a node's name."""
+    behind = who_needs_full_copy(holder, observed)
     return StatusDocument(
         federation=federation.name,
         epoch=holder.epoch if holder else None,
         primary=holder.cluster if holder else None,
         answered_by=answered_by,
         voters=voters,
-        clusters=[_cluster(each, holder, observed.get(each.name)) for each in federation.clusters],
+        clusters=[
+            _cluster(each, holder, observed.get(each.name), needs_full_copy=behind.get(each.name, False))
+            for each in federation.clusters
+        ],
     )
 
 
-def _cluster(cluster: Cluster, holder: RoleRecord | None, seen: Observed | None) -> ClusterStatus:
+def _cluster(
+    cluster: Cluster, holder: RoleRecord | None, seen: Observed | None, *, needs_full_copy: bool
+) -> ClusterStatus:
     report = seen.report if seen else None
     if seen is None or report is None:
         return ClusterStatus(
@@ -93,6 +110,8 @@ def _cluster(cluster: Cluster, holder: RoleRecord | None, seen: Observed | None)
     problem = report.problem
     if not seen.online:
         problem = f"no report for {seen.last_seen_seconds or 0.0:.0f} s"
+    if needs_full_copy:
+        problem = "; ".join(part for part in (problem, BEHIND) if part)
     behind = seen.online and not primary
     status: Status
     if not seen.online:
@@ -114,4 +133,5 @@ def _cluster(cluster: Cluster, holder: RoleRecord | None, seen: Observed | None)
         throughput=report.throughput if seen.online else 0.0,
         last_seen_seconds=seen.last_seen_seconds,
         problem=problem,
+        needs_full_copy=needs_full_copy,
     )

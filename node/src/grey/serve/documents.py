@@ -72,6 +72,25 @@ TimeText = Annotated[
 ]
 
 
+EndCode = Annotated[
+    str,
+    Meta(
+        description="Why the watch ended.",
+        extra_json_schema={
+            "enum": [
+                "stopping",
+                "slow_consumer",
+                "copied",
+                "compacted",
+                "diverged",
+                "unavailable",
+                "internal",
+            ]
+        },
+    ),
+]
+
+
 class PutOperation(msgspec.Struct, forbid_unknown_fields=True, tag_field="op", tag="put"):
     """Set a key; of ``if_absent`` and ``if_position`` at most one is given."""
 
@@ -144,10 +163,16 @@ class Changed(msgspec.Struct):
     expires: TimeText | UnsetType = UNSET
 
 
+class Progressed(msgspec.Struct):
+    """The data of a progress event: nothing up to this position was left out."""
+
+    position: PositionText
+
+
 class Ended(msgspec.Struct):
     """The data of the last event of a watch that the node ends."""
 
-    code: str
+    code: EndCode
     message: str
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import msgspec
 from prometheus_client import (
@@ -21,10 +21,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from grey import __version__
+from grey.link import etcd_alarm
 from grey.store.interface import StoreStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CLIENT_OPERATIONS = frozenset({"get", "put", "delete", "list", "batch"})
@@ -45,6 +43,7 @@ class Figures(msgspec.Struct, frozen=True):
     role_deadline_seconds: float | None
     federation_store_up: bool | None
     certificate_expiry_seconds: float | None
+    needs_full_copy: Mapping[str, bool] = {}
 
 
 class _Operations(Collector):
@@ -102,6 +101,11 @@ class NodeMetrics:
         self._lag_records = self._gauge(
             "grey_replication_lag_records", "Records of the primary not applied here.", ("cluster",)
         )
+        self._full_copy = self._gauge(
+            "grey_replication_needs_full_copy",
+            "1 for a cluster that lacks more than the primary still keeps, and cannot be promoted.",
+            ("cluster",),
+        )
         self._cluster = cluster
         self._role = self._gauge("grey_role", "1 for the role that this cluster has now.", ("role",))
         build = self._gauge("grey_build_info", "Always 1.", ("version", "python"))
@@ -130,6 +134,9 @@ class NodeMetrics:
             "reachable": self._gauge("grey_engine_members_reachable", "Members that answer, this one too."),
             "majority": self._gauge("grey_engine_majority", "1 when the member here follows a leader."),
         }
+        self._alarms = self._gauge(
+            "grey_engine_alarm", "1 while the engine has raised this alarm: it takes no writes.", ("alarm",)
+        )
 
     def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
         return Gauge(name, text, tuple(labels), registry=self.registry)
@@ -158,4 +165,11 @@ class NodeMetrics:
         for name, of_store in self._store.items():
             found = None if figures.store is None else getattr(figures.store, name)
             of_store.set(float("nan") if found is None else float(found))
+        self._full_copy.clear()
+        for cluster, needs in figures.needs_full_copy.items():
+            self._full_copy.labels(cluster).set(1 if needs else 0)
+        self._alarms.clear()
+        if figures.store is not None:
+            for alarm in (*etcd_alarm.KNOWN, *figures.store.alarms):
+                self._alarms.labels(alarm).set(1 if alarm in figures.store.alarms else 0)
         return generate_latest(self.registry)

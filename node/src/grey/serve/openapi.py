@@ -115,6 +115,7 @@ def document() -> _Plain:
         documents.BatchDone,
         documents.Listed,
         documents.Changed,
+        documents.Progressed,
         documents.Ended,
         health.Health,
         Error,
@@ -265,13 +266,12 @@ def _watch() -> _Plain:
         {
             200: {
                 "description": (
-                    "Server-sent events. put and delete: id is the position, data is a Changed. progress: id "
-                    'is the newest position, data is {"position"}; at least every 5 s. end: the last one, '
-                    "data is an Ended; its code is stopping, slow_consumer, copied, compacted, diverged, "
-                    "unavailable or internal."
+                    "Server-sent events. put and delete: id is the position. progress: id is the newest "
+                    "position; at least every 5 s. end: the last one, without an id. x-events has the schema "
+                    "of each one's data."
                 ),
                 "headers": _who(),
-                "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+                "content": {EVENT_STREAM: {"schema": {"type": "string"}, "x-events": _EVENTS}},
             }
         },
         _WALK,
@@ -283,6 +283,15 @@ def _openapi() -> _Plain:
     return _operation("openapi", "Read this document.", [], {200: found})
 
 
+_EVENTS = {
+    name: {"$ref": f"#/components/schemas/{schema}"}
+    for name, schema in (
+        ("put", "Changed"),
+        ("delete", "Changed"),
+        ("progress", "Progressed"),
+        ("end", "Ended"),
+    )
+}
 _PAGES = {
     "health": "the process answers",
     "ready": "the node serves reads of a consistent state",

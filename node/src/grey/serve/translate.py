@@ -19,6 +19,7 @@ from grey.data.errors import (
 from grey.data.fence import DeadlinePassed, NotPrimary
 from grey.federation.interface import FederationStoreError
 from grey.federation.records import DamagedRecord
+from grey.link import etcd_alarm
 from grey.serve import errors
 from grey.serve.errors import ApiError, Primary
 from grey.serve.http import key_text
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def _quota_exceeded(message: str) -> ApiError:
-    return errors.disk_full(message, "compact and defragment, see grey-ctl doctor; or raise store.quota")
+    return errors.disk_full(message, etcd_alarm.next_step(etcd_alarm.SPACE))
 
 
 def _damaged(message: str) -> ApiError:

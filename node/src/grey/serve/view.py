@@ -33,6 +33,8 @@ class NodeView:
         """Who to ask what is wrong at the moment; shown to operators."""
         self.engine_problem: Callable[[], str | None] = lambda: None
         """Says why the engine cannot be asked, None while it can."""
+        self.writes_refused: Callable[[], str | None] = lambda: None
+        """Says why the engine takes no writes though it answers, None while it takes them."""
         self.reads_from_memory: Callable[[], bool] = lambda: False
         """Whether eventual reads need no engine."""
         self.shown_lag: Callable[[], float | None] = replication.lag_seconds
@@ -85,8 +87,11 @@ class NodeView:
         if (reason := self.not_ready() or self.engine_problem()) is not None:
             return reason
         if self.role.is_primary():
-            return None
+            return self.writes_refused()
         if self.holds_role():
-            return "this cluster holds the primary role but could not confirm it in time"
+            return (
+                self.writes_refused()
+                or "this cluster holds the primary role but could not confirm it in time"
+            )
         primary = self.primary()
         return f"the primary is {primary.cluster}" if primary else "no primary is known"

@@ -176,7 +176,7 @@ class _Watch:
                             await self._send(block)
                     return
             if due is None or self._loop.time() >= due:
-                data = msgspec.json.encode({"position": str(self._position)})
+                data = msgspec.json.encode(documents.Progressed(str(self._position)))
                 await self._send(_event("progress", data, self._position))
                 return
 

@@ -273,10 +273,7 @@ class EtcdStore:
         The member that notices the want first has carried it out before it says so. It was not if one of the
         keys that it sets has not changed since ``before``, or nothing has.
         """
-        full = (
-            f"the engine at {self._calls.endpoint} has reached its quota of space (alarm NOSPACE). greyd "
-            "gives space back when it compacts and defragments it; see grey-ctl doctor, or raise store.quota"
-        )
+        full = f"the engine at {self._calls.endpoint} has reached its quota of space (alarm NOSPACE)"
         keys = [write.key for write in writes if write.value is not None][:_KEYS_LOOKED_AT]
         try:
             answer = await self._calls.transaction(

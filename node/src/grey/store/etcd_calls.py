@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from grey.link import etcd_alarm
 from grey.link.etcd import NEEDS_LEADER, Member, rpc
 from grey.link.etcd_peers import Peers
 from grey.link.tls import TlsFiles
@@ -190,6 +191,6 @@ def uncommitted(fault: MemberFault, endpoint: str) -> StoreError:
 
 def _corrupt(endpoint: str) -> StoreDamaged:
     return StoreDamaged(
-        f"the members of the engine at {endpoint} hold different data: it has raised its alarm CORRUPT and "
-        "serves nothing. Find the member that differs (etcdctl endpoint hashkv), remove it, add it anew empty"
+        f"the engine at {endpoint} has raised its alarm CORRUPT and takes no writes: "
+        f"{etcd_alarm.next_step(etcd_alarm.CORRUPT)}"
     )

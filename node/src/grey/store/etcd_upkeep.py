@@ -9,6 +9,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from grey.link.etcd_alarm import SPACE
 from grey.link.etcd_fault import MemberFault
 from grey.store import etcd_wire
 from grey.store.etcd_calls import COMPACTED
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")
-_SPACE = "NOSPACE"
 
 DEFRAGMENT_SECONDS = 120.0
 """A member answers nothing while it defragments; some 100 MiB take a second."""
@@ -112,7 +112,7 @@ class Upkeep:
         quota = self._quota_bytes
         if quota is None:
             return False
-        alarmed = (found.header.member_id, _SPACE) in _alarms(found)
+        alarmed = (found.header.member_id, SPACE) in _alarms(found)
         freed = found.dbSize > _FULL * quota and found.dbSizeInUse < _WORTH_IT * found.dbSize
         if freed or (alarmed and await self._compacted_since()):
             _log.info("defragmenting the engine, which takes %d bytes", found.dbSize)

@@ -13,6 +13,7 @@ import msgspec
 
 from grey.cli.doctor import disk
 from grey.cli.doctor.findings import Area
+from grey.link import etcd_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +32,7 @@ _LARGE_LOG_BYTES = 512 * 1024 * 1024
 _OTHERS = "start the members on the other hosts, or mend the network to them"
 _START = "start the engine: greyd engine; then read its log"
 _REPAIR = "stop greyd, keep a copy, and restore a backup or let this host copy from another cluster"
-_ALARMS = {
-    "NOSPACE": "its quota is used up: raise it (store.quota), restart the engine, etcdctl alarm disarm",
-    "CORRUPT": "members hold different data: stop them, keep copies, and restore from a backup",
-}
+_SPACE_OF_STORE = "raise its quota-backend-bytes, restart its members one by one, then etcdctl alarm disarm"
 
 
 class _Member(Protocol):
@@ -190,7 +188,8 @@ def _of_member(area: Area, member: MemberHealth, step: str) -> Iterator[Finding]
     for alarm in member.alarms:
         if "no leader" in alarm:
             continue  # etcd lists it among its errors; it is said below
-        known = next((text for word, text in _ALARMS.items() if word in alarm), "see etcdctl alarm list")
+        by_hand = area is STORE and etcd_alarm.SPACE in alarm  # greyd gives back no space of this one
+        known = _SPACE_OF_STORE if by_hand else etcd_alarm.next_step(alarm)
         yield area.problem(name, f"alarm: {alarm.strip()}", known)
     if member.has_leader:
         size = "" if member.database_bytes is None else f", {disk.size(member.database_bytes)}"
@@ -209,7 +208,10 @@ def _quota(member: MemberHealth, quota_bytes: int | None) -> Iterator[Finding]:
     share = member.database_bytes / quota_bytes
     said = f"{disk.size(member.database_bytes)} of {disk.size(quota_bytes)} are used ({share:.0%})"
     if share > 0.8:
-        step = "raise store.quota (up to 8Gi) and restart the engines one by one; or delete keys"
+        step = (
+            "greyd gives back what compaction frees; if it stays so, raise store.quota (up to 8Gi), then "
+            "restart engine and greyd, one node after the other; or delete keys"
+        )
         yield ENGINE.warning("quota", said, step)
     else:
         yield ENGINE.ok("quota", said)

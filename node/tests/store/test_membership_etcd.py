@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 from support.engine_cluster import engine_cluster
 
-from grey.link.etcd import Member
+from grey.link.etcd import Member, rpc
 from grey.store import etcd_change, etcd_wal
 from grey.store.etcd_engine_group import EngineGroup
 from grey.store.etcd_membership import ChangeRefused, healthy
-from grey.store.interface import Item, Write
+from grey.store.interface import DiskFull, Item, Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from support.engine_cluster import EngineCluster, EngineProcess
 
+    from grey.link.etcd import Stubs
     from grey.link.etcd_group import View
     from grey.store.etcd_change import Changed
 
@@ -78,6 +79,18 @@ async def write(member: EngineProcess, key: bytes) -> None:
         await store.commit([], [Write(key, b"1")])
     finally:
         await store.close()
+
+
+async def raise_space_alarm(at: EngineProcess, member_id: int) -> None:
+    async def call(stubs: Stubs, seconds: float) -> None:
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=member_id, alarm=rpc.NOSPACE)
+        await stubs.maintenance.Alarm(request, timeout=seconds)
+
+    asked = Member(at.access.endpoint, at.access.tls)
+    try:
+        await asked.ask(call, timeout_seconds=5.0)
+    finally:
+        await asked.close()
 
 
 async def read(member: EngineProcess, key: bytes) -> Item | None:
@@ -140,9 +153,15 @@ async def test_a_dead_member_is_replaced() -> None:
         joiner = cluster.joiner()
         with pytest.raises(ChangeRefused, match=r"node-3 does not answer.*greyd engine remove --name node-3"):
             await add(first, joiner)
+        held = etcd_wal.identity(Path(dead.member.data_dir))
+        assert held is not None
+        await raise_space_alarm(first, held.member_id)
+        with pytest.raises(DiskFull):
+            await write(first, b"full")
         gone = await remove(first, dead.name)
         assert gone.changed
         assert names(gone) == ["node-1", "node-2"]
+        await write(first, b"room")
         assert not (await remove(first, dead.name)).changed
         cluster.members.remove(dead)
         joiner.bootstrap("existing", cluster.peers(), "any")

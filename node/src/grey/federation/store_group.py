@@ -12,7 +12,7 @@ from grey.link.etcd import Member
 from grey.link.etcd_fault import MemberFault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from grey.config.model import Endpoint
     from grey.link.etcd_group import Answer, GroupMember, View
@@ -78,6 +78,13 @@ class StoreGroup:
         """Let a member go; another one is asked to."""
         asked = next((each for number, each in self._voters.items() if number != member.number), None)
         await etcd_group.remove(asked or self._voters[self._chosen], member.number, self._timeout)
+
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        """Lift the space alarms of all but these."""
+        known = {each.number for each in members}
+        asked = next((each for number, each in self._voters.items() if number in known), None)
+        if asked is not None:
+            await etcd_group.lift_alarms(asked, known, self._timeout)
 
     async def close(self) -> None:
         """Release the connections."""

@@ -11,6 +11,8 @@ import msgspec
 from grey.link.etcd import NEEDS_LEADER, rpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grey.link.etcd import Member, Stubs
 
 _SCHEME = "https://"
@@ -63,6 +65,10 @@ class Group(Protocol):
 
     async def remove(self, member: GroupMember) -> None:
         """Let a member go."""
+        ...
+
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        """Lift the space alarms of all but these: those that left would stop the writes for ever."""
         ...
 
 
@@ -133,6 +139,22 @@ async def remove(member: Member, number: int, timeout_seconds: float) -> None:
     async def call(stubs: Stubs, seconds: float) -> None:
         request = rpc.MemberRemoveRequest(ID=number)
         await stubs.cluster.MemberRemove(request, timeout=seconds, metadata=NEEDS_LEADER)
+
+    await member.ask(call, timeout_seconds=timeout_seconds)
+
+
+async def lift_alarms(member: Member, known: set[int], timeout_seconds: float) -> None:
+    """Lift the space alarms of members that are not ``known``. Raises MemberFault."""
+
+    async def call(stubs: Stubs, seconds: float) -> None:
+        asked = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+        raised = await stubs.maintenance.Alarm(asked, timeout=seconds, metadata=NEEDS_LEADER)
+        for each in raised.alarms:
+            if each.alarm == rpc.NOSPACE and each.memberID not in known:
+                lift = rpc.AlarmRequest(
+                    action=rpc.AlarmRequest.DEACTIVATE, memberID=each.memberID, alarm=rpc.NOSPACE
+                )
+                await stubs.maintenance.Alarm(lift, timeout=seconds, metadata=NEEDS_LEADER)
 
     await member.ask(call, timeout_seconds=timeout_seconds)
 

@@ -75,9 +75,14 @@ async def remove(
     group: Group, *, name: str | None, peer: str | None, wait_seconds: float = SETTLE_SECONDS
 ) -> Changed:
     """Let a member go. Raises ChangeRefused, MemberFault."""
-    return await _until(
+    done = await _until(
         group, lambda view: membership.decide_remove(view, name=name, peer=peer), wait_seconds
     )
+    try:
+        await group.lift_alarms(done.members)
+    except MemberFault as fault:
+        _log.warning("whether the member left an alarm is not known, remove it again to see: %s", fault)
+    return done
 
 
 async def _until(group: Group, decide: Callable[[View], Step], wait_seconds: float) -> Changed:

@@ -12,6 +12,8 @@ from grey.link.etcd_fault import MemberFault
 from grey.link.etcd_listed import PeerList, ask_peers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grey.link.etcd import Member
     from grey.link.etcd_group import GroupMember, View
     from grey.link.tls import TlsFiles
@@ -63,6 +65,12 @@ class EngineGroup:
     async def remove(self, member: GroupMember) -> None:
         """Let a member go."""
         await etcd_group.remove(self._member, member.number, self._timeout)
+
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        """Lift the space alarms of all but these."""
+        known = {each.number for each in members}
+        if self._own_id in known:  # else the member here is the one that left
+            await etcd_group.lift_alarms(self._member, known, self._timeout)
 
     async def close(self) -> None:
         """Release the connection."""

@@ -31,7 +31,7 @@ def fault(said: str, *, carried_out: bool | None) -> MemberFault:
 
 
 class FakeGroup:
-    """Does what it is asked. ``faults`` are raised first; one whose outcome is open may be ``carried_out``."""
+    """Does what it is asked. ``faults`` are raised first; one with an open outcome may be ``carried_out``."""
 
     def __init__(self, *faults: MemberFault, carried_out: bool = False) -> None:
         self.members = [GroupMember("a", "1", "10.0.0.1:2380", learner=False, reachable=True, leader=True)]

@@ -36,7 +36,9 @@ COMMAND = "greyd engine"
 async def group_of(member: EngineProcess) -> AsyncIterator[EngineGroup]:
     """The group as ``greyd engine`` beside this member asks it."""
     assert member.store.endpoint is not None
-    group = EngineGroup(Member(member.store.endpoint, member.store.tls), member.member.tls, timeout_seconds=2.0)
+    group = EngineGroup(
+        Member(member.store.endpoint, member.store.tls), member.member.tls, timeout_seconds=2.0
+    )
     try:
         yield group
     finally:
@@ -118,11 +120,13 @@ async def test_one_grows_to_three_and_keeps_what_it_held() -> None:
         ]
         again = await add(first, second)
         assert not again.changed
-        with pytest.raises(ChangeRefused, match=r"not within 0 s: node-2 is not a member yet, and the member with"):
+        with pytest.raises(
+            ChangeRefused, match=r"not within 0 s: node-2 is not a member yet, and the member with"
+        ):
             await promote(first, second, 0.0)
         second.start()
         async with asyncio.timeout(20):
-            while not (health := await second.health()).reachable:
+            while not (health := await second.health()).reachable:  # noqa: ASYNC110 - it is asked
                 await asyncio.sleep(0.05)
         assert health.problem == "it is a learner, which does not vote until it is promoted"
         promoted = await promote(first, second)
@@ -198,7 +202,9 @@ async def test_one_change_at_a_time() -> None:
         first = cluster.members[0]
         second, third = cluster.joiner(), cluster.joiner()
         await add(first, second)
-        with pytest.raises(ChangeRefused, match=rf"the member with the peer {second.member.peer} never started"):
+        with pytest.raises(
+            ChangeRefused, match=rf"the member with the peer {second.member.peer} never started"
+        ):
             await add(first, third)
         second.bootstrap("existing", {each.name: each.member.peer for each in (first, second)}, "any")
         second.start()
@@ -214,7 +220,7 @@ async def test_one_change_at_a_time() -> None:
 
 async def until_named(at: EngineProcess, member: EngineProcess) -> None:
     async with asyncio.timeout(20):
-        while member.name not in names(await look(at)):
+        while member.name not in names(await look(at)):  # noqa: ASYNC110 - the group is asked
             await asyncio.sleep(0.05)
 
 
@@ -223,7 +229,9 @@ async def test_never_below_a_majority_and_never_the_last() -> None:
         first, second, third = cluster.members
         third.kill()
         await cluster.healthy(members=2)
-        with pytest.raises(ChangeRefused, match=r"only 1 of 2 voting members would answer, and 2 are needed: node-3"):
+        with pytest.raises(
+            ChangeRefused, match=r"only 1 of 2 voting members would answer, and 2 are needed: node-3"
+        ):
             await remove(first, second.name)
         second.freeze()
         view = await look(first)

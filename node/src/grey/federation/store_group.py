@@ -107,7 +107,9 @@ class StoreGroup:
 
 def _newest(answers: dict[str, Answer | str]) -> Answer:
     """Return the answer of the member that knows most; raises MemberFault when none tells who they are."""
-    told = [each for each in answers.values() if isinstance(each, etcd_group.Answer) and each.listed is not None]
+    told = [
+        each for each in answers.values() if isinstance(each, etcd_group.Answer) and each.listed is not None
+    ]
     if not told:
         said = "; ".join(f"{endpoint}: {_said(answer)}" for endpoint, answer in answers.items())
         raise MemberFault(f"no member of the federation store tells who they are: {said}", carried_out=False)

@@ -104,7 +104,7 @@ async def ask(member: Member, timeout_seconds: float) -> Answer:
 
 
 async def catch_up(member: Member, timeout_seconds: float) -> None:
-    """Return once the member knows all that the group agreed on before; raises MemberFault without a majority."""
+    """Return once the member knows all that was agreed on before; raises MemberFault without a majority."""
 
     async def call(stubs: Stubs, seconds: float) -> None:
         request = rpc.RangeRequest(key=b"\0", limit=1, keys_only=True)
@@ -178,7 +178,7 @@ def view(answer: Answer, reachable: set[int], problem: str | None) -> View:
             peer=next(iter(each.peerURLs), "").removeprefix(_SCHEME),
             learner=each.isLearner,
             reachable=each.ID in reachable,
-            leader=each.ID == answer.leader_id,
+            leader=answer.leader_id == each.ID,
         )
         for each in answer.listed
     ]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The members of a cluster's engine, asked through the one beside this node: no other can be reached by clients."""
+"""The members of a cluster's engine, asked through the one beside this node: clients reach no other."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ class EngineGroup:
         others = etcd_group.view(answer, {answer.own_id}, problem)
         peers = [each.peer for each in others.members if not each.reachable]
         answers = await ask_peers(peers, self._tls, self._timeout)
-        reached = {
-            each.number for each in others.members if isinstance(answers.get(each.peer), PeerList)
-        }
+        reached = {each.number for each in others.members if isinstance(answers.get(each.peer), PeerList)}
         return etcd_group.view(answer, reached | {answer.own_id}, problem)
 
     async def add_learner(self, peer: str) -> None:

@@ -218,8 +218,8 @@ def _refuse_another_authority(
             raise GreyError(
                 f"authority {authority}: wanted the one that the hosts trust, found another one: the "
                 f"certificates of {', '.join(hosts)} are all somebody else's. Restore the controller's "
-                "folder (grey_controller_dir) from its backup. If it is lost for good, -e trust_replace=true gives "
-                "all hosts new certificates; they do not hear each other meanwhile"
+                "folder (grey_controller_dir) from its backup. If it is lost for good, -e trust_replace=true "
+                "gives all hosts new certificates; they do not hear each other meanwhile"
             )
 
 

@@ -209,7 +209,7 @@ def _refuse_another_authority(
     """
     foreign: dict[str, dict[str, bool]] = {}
     for host, items in requests.items():
-        asked = {item["name"]: item.get("reasons") or [] for item in items}
+        asked: dict[str, Sequence[str]] = {item["name"]: item.get("reasons") or () for item in items}
         for name, allowed in entitlements.get(host, {}).items():
             if "missing" not in asked.get(name, ()):
                 foreign.setdefault(allowed.authority, {})[host] = "foreign issuer" in asked.get(name, ())

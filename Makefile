@@ -62,10 +62,10 @@ test: ## everything that CI runs: fleets, lint, sanity, unit and node tests, the
 	@$(VENV) tools/get_etcd.py
 	@$(VENV) tools/lanes.py all
 
-bench: ## the figures of docs/performance.md
+bench: ## the figures of docs/performance.md, in 12 minutes; BENCH=--write puts them there, BENCH=--help tells more
 	@$(BOOTSTRAP) dev
 	@$(VENV) tools/get_etcd.py
-	@$(VENV) tools/lanes.py bench
+	@$(VENV) tools/lanes.py bench $(BENCH)
 
 mutants: ## plant faults one by one; the tests must catch each
 	@$(BOOTSTRAP) dev

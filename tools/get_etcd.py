@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds or fetches etcd, as the collection does, and writes the binary's absolute path to .cache/etcd/path.
 
-The program that restores etcd's snapshots, which the tests of snapshots need, is kept in .cache/etcd/restorer when
-the machine has none.
+The program that restores etcd's snapshots, which the tests of snapshots need, is kept in
+.cache/etcd/restorer when the machine has none.
 
 Settings from the environment:
 
@@ -79,14 +79,20 @@ def restorer_for(etcd: Path) -> str:
         if found := shutil.which(name, path=folders):
             return found
     try:
-        with Ticker("etcdctl") as ticker, _debian.package(("etcd-client", "etcd"), HOME / "apt", ticker.detail) as package:
-            inside = package.tree / "usr" / "bin" / "etcdctl"
-            if not inside.is_file():
-                raise Unusable(f"{package.name} does not hold /usr/bin/etcdctl")
-            kept.mkdir(parents=True, exist_ok=True)
-            return str(inside.rename(kept / "etcdctl"))
+        return str(fetch_restorer(kept))
     except Unusable as reason:
         return f"nothing here, so their tests fail (as root: apt-get install etcd-client): {reason}"
+
+
+def fetch_restorer(folder: Path) -> Path:
+    """Keep the etcdctl of the distribution's package in a folder; return where it is."""
+    names = ("etcd-client", "etcd")
+    with Ticker("etcdctl") as ticker, _debian.package(names, HOME / "apt", ticker.detail) as package:
+        inside = package.tree / "usr" / "bin" / "etcdctl"
+        if not inside.is_file():
+            raise Unusable(f"{package.name} does not hold /usr/bin/etcdctl")
+        folder.mkdir(parents=True, exist_ok=True)
+        return inside.rename(folder / "etcdctl")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs lanes of tests side by side, each with its output in .cache/lanes, and sums them up in one line.
 
-``lanes.py all|unit`` or ``lanes.py LANE...``; ``lanes.py bench`` runs the benchmarks one after the other.
+``lanes.py all|unit`` or ``lanes.py LANE...``; ``lanes.py bench [--write]`` takes the figures of
+docs/performance.md instead.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def main(arguments: list[str]) -> int:
     """Run the lanes that are named; 0 when every test of every lane passed."""
     # A shell's background job ignores Ctrl-C, and so would the lanes, which are ended by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if arguments == ["bench"]:
-        return bench()
+    if arguments[:1] == ["bench"]:
+        return bench(arguments[1:])
     known = lanes()
     names = [name for argument in arguments for name in GROUPS.get(argument, (argument,))]
     if not names or set(names) - set(known):
@@ -201,17 +202,10 @@ def close(chosen: list[Lane], started: float) -> int:
     return 1 if failed else 0
 
 
-def bench() -> int:
-    """Run each benchmark of the node; they print their own figures."""
-    scripts = sorted(path for path in (ROOT / "node" / "bench").glob("*.py") if not path.name.startswith("_"))
-    if not scripts:
-        print("bench: no script in node/bench", file=sys.stderr)
-        return 2
-    codes = []
-    for script in scripts:
-        say(f"== {script.relative_to(ROOT)}")
-        codes.append(subprocess.run([sys.executable, script], cwd=ROOT / "node", check=False).returncode)
-    return max(codes)
+def bench(options: list[str]) -> int:
+    """Measure what docs/performance.md shows; ``--write`` puts it there, ``--help`` tells the rest."""
+    script = ROOT / "node" / "bench" / "bench.py"
+    return subprocess.run([sys.executable, script, *options], cwd=ROOT / "node", check=False).returncode
 
 
 if __name__ == "__main__":

@@ -5,38 +5,41 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from typing import TYPE_CHECKING, cast
-
-import msgspec
+from base64 import b64encode
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
 VALUE = b"x" * 100
+KEYS = [f"key-{number:05}" for number in range(10_000)]
+"""The keys that every side writes and reads, all of them there before anything is measured."""
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """What a closed loop came to: operations per second, and latencies in milliseconds."""
+class Call(Protocol):
+    """One operation of one client; ``number`` counts over all clients of a loop."""
 
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-
-    def plain(self) -> dict[str, float]:
-        """Return the figures rounded for printing."""
-        return {
-            "per_second": round(self.per_second),
-            "p50_ms": round(self.p50_ms, 2),
-            "p99_ms": round(self.p99_ms, 2),
-            "p999_ms": round(self.p999_ms, 2),
-        }
+    def __call__(self, client: int, number: int) -> Awaitable[object]:
+        """Carry it out to its end."""
 
 
-async def closed_loop(call: Callable[[int, int], Awaitable[object]], clients: int, seconds: float) -> Figures:
-    """Let each of so many clients call again as soon as it is answered. ``call(client, number)``."""
+class Sample(NamedTuple):
+    """What a closed loop came to: how long it ran, and the seconds of each of its operations."""
+
+    elapsed: float
+    took: list[float]
+
+    @property
+    def per_second(self) -> float:
+        """Operations per second."""
+        return len(self.took) / self.elapsed
+
+
+async def closed_loop(call: Call, clients: int, seconds: float) -> Sample:
+    """Let each of so many clients call again as soon as it is answered."""
     took: list[float] = []
     started = time.perf_counter()
     end = started + seconds
@@ -52,9 +55,7 @@ async def closed_loop(call: Callable[[int, int], Awaitable[object]], clients: in
             before = after
 
     await asyncio.gather(*map(one, range(clients)))
-    elapsed = time.perf_counter() - started
-    took.sort()
-    return Figures(len(took) / elapsed, *(1000 * took[int(len(took) * part)] for part in (0.5, 0.99, 0.999)))
+    return Sample(time.perf_counter() - started, took)
 
 
 class Connection(asyncio.Protocol):
@@ -118,10 +119,27 @@ async def connect(
     return connections
 
 
+async def connect_socket(path: str, count: int) -> list[Connection]:
+    """Open so many connections to a unix socket."""
+    loop = asyncio.get_running_loop()
+    return [(await loop.create_unix_connection(Connection, path))[1] for _ in range(count)]
+
+
 def put_request(key: str, value: bytes = VALUE) -> bytes:
     """Return a PUT."""
     head = f"PUT /v1/kv/{key} HTTP/1.1\r\nHost: grey\r\nContent-Length: {len(value)}\r\n\r\n"
     return head.encode() + value
+
+
+def batch_request(keys: Sequence[str], value: bytes = VALUE) -> bytes:
+    """Return a batch of PUTs (at most 100)."""
+    encoded = b64encode(value).decode()
+    operations = [{"op": "put", "key": key, "value_base64": encoded} for key in keys]
+    body = json.dumps({"operations": operations})
+    return (
+        f"POST /v1/batch HTTP/1.1\r\nHost: grey\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 def get_request(key: str) -> bytes:
@@ -129,10 +147,10 @@ def get_request(key: str) -> bytes:
     return f"GET /v1/kv/{key} HTTP/1.1\r\nHost: grey\r\n\r\n".encode()
 
 
-async def http_rate(connections: Sequence[Connection], requests: Sequence[bytes], seconds: float) -> Figures:
-    """Send the requests round and round over all connections."""
-    return await closed_loop(
-        lambda client, number: connections[client].want(requests[number % len(requests)]),
-        len(connections),
-        seconds,
-    )
+def over(connections: Sequence[Connection], requests: Sequence[bytes]) -> Call:
+    """Return the call that sends the requests round and round, each client on its own connection."""
+
+    def call(client: int, number: int) -> Awaitable[object]:
+        return connections[client].want(requests[number % len(requests)])
+
+    return call

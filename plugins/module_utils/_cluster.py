@@ -129,7 +129,8 @@ class Cluster:
                 continue
             outcome.add(Change(f"{self._group}: {name}", str(found), ""))
             if not self._check:
-                self._change("remove", "--name", name, "--peer", peer)
+                known = ("--name", found.name) if found.name else ("--peer", found.peer)
+                self._change("remove", *known)
         return outcome
 
     def _change(self, verb: str, *arguments: str, wait_seconds: float = 0.0) -> None:

@@ -35,11 +35,13 @@ class Group:
 class Plan:
     """``begins``: groups that do not exist yet, with the bootstrap content for all their hosts.
 
-    ``joins``: by host, the groups it joins, each with a host that can be asked to take it in.
+    ``joins``: by host, the groups it joins, each with a host that can be asked to take it in. ``living``: by
+    group that exists, a host with a member of it.
     """
 
     begins: dict[str, dict[str, Any]] = field(default_factory=dict)
     joins: dict[str, dict[str, str]] = field(default_factory=dict)
+    living: dict[str, str] = field(default_factory=dict)
 
 
 def decide(groups: list[Group], markers: Mapping[str, Mapping[str, str | None]]) -> Plan:
@@ -55,6 +57,7 @@ def decide(groups: list[Group], markers: Mapping[str, Mapping[str, str | None]])
         living = [host for host, state in asked.items() if state == MEMBER]
         fresh = [host for host, state in asked.items() if state != MEMBER]
         if living:
+            plan.living[group.name] = living[0]
             for host in fresh:
                 plan.joins.setdefault(host, {})[group.name] = living[0]
         elif len(asked) * 2 > len(group.members):

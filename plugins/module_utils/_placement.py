@@ -31,7 +31,7 @@ class Inventory:
     ``groups`` are all groups, ``group`` the one of all hosts of the deployment. By host: ``addresses`` its
     own one, ``sources`` further ones that its connections come from, ``engines`` one of ENGINES.
     ``store_port`` and ``engine_port`` are where members of the federation store and of an engine talk with
-    each other.
+    each other. Hosts that are ``leaving`` count as gone; those that are ``replaced`` stay, with new members.
     """
 
     groups: Mapping[str, Sequence[str]]
@@ -41,10 +41,16 @@ class Inventory:
     group: str
     store_port: int
     engine_port: int
+    leaving: Sequence[str] = ()
+    replaced: Sequence[str] = ()
 
     def hosts(self, cluster: str) -> Sequence[str]:
         """Return the hosts of a cluster; the first one has the voter's member of the federation store."""
-        return self.groups.get(group_name(cluster), ())
+        return self.in_group(group_name(cluster))
+
+    def in_group(self, group: str) -> list[str]:
+        """Return the hosts of a group that stay."""
+        return [host for host in self.groups.get(group, ()) if host not in self.leaving]
 
 
 def group_name(cluster: str) -> str:
@@ -82,7 +88,34 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
     groups = _raft_groups(federation, inventory, hosts)
     names = dict.fromkeys([FEDERATION_AUTHORITY, STORE_AUTHORITY, *(group["name"] for group in groups)])
     authorities = [{"name": name, "common_name": f"Grey {name.replace('-', ' ', 1)}"} for name in names]
-    return {"hosts": hosts, "members": members, "groups": groups, "authorities": authorities}
+    return {
+        "hosts": hosts,
+        "members": members,
+        "groups": groups,
+        "authorities": authorities,
+        "departures": _departures(clusters, inventory),
+    }
+
+
+def _departures(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -> list[dict[str, str]]:
+    """Return the members that go: of hosts that leave, and of hosts that begin anew.
+
+    A host may be named for a group that it is no member of; then nothing is there to be removed.
+    """
+    going = [*inventory.leaving, *inventory.replaced]
+    found = []
+    for cluster in clusters:
+        name = cluster["name"]
+        groups = [(engine_authority(name), inventory.engine_port)]
+        if cluster["voter"]:
+            groups.append((STORE_AUTHORITY, inventory.store_port))
+        for host in inventory.groups.get(group_name(name), ()):
+            if host in going:
+                found += [
+                    {"host": host, "group": group, "peer": _at(inventory.addresses[host], port)}
+                    for group, port in groups
+                ]
+    return found
 
 
 def _raft_groups(
@@ -174,7 +207,7 @@ def _group_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -
         if name in wanted:
             yield f"clusters {wanted[name]} and {cluster['name']}: both have the group {name}; rename one"
         wanted[name] = cluster["name"]
-        if not inventory.groups.get(name):
+        if not inventory.in_group(name):
             yield f"cluster {cluster['name']}: wanted hosts in the group {name}, found none; add them"
     for name in sorted(inventory.groups):
         if name.startswith(_GROUP_PREFIX) and name not in wanted and inventory.groups[name]:
@@ -184,7 +217,7 @@ def _group_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -
                 f"group {name}: wanted a group of a cluster in the federation file, found no such "
                 f"cluster{hint}"
             )
-    if not inventory.groups.get(inventory.group):
+    if not inventory.in_group(inventory.group):
         yield (
             f"group {inventory.group}: wanted all hosts of the deployment in it, found none; add the "
             "clusters' groups"
@@ -192,7 +225,7 @@ def _group_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -
 
 
 def _host_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -> Iterator[str]:
-    deployed = inventory.groups.get(inventory.group, ())
+    deployed = inventory.in_group(inventory.group)
     homes: dict[str, list[str]] = {}
     for cluster in clusters:
         for host in inventory.hosts(cluster["name"]):

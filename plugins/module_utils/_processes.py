@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 PROC = Path("/proc")
 MARKER = "GREY_INSTANCE"
@@ -42,9 +42,14 @@ class Listener:
 
 def environment(pid: int) -> dict[str, str] | None:
     """Return the environment a process was started with; None when it is gone or another user's."""
+    file = PROC / str(pid) / "environ"
     try:
-        raw = (PROC / str(pid) / "environ").read_bytes()
+        raw = file.read_bytes()
+    except PermissionError:
+        raw = _as_owner(pid, file.read_bytes)
     except OSError:
+        return None
+    if not raw:
         return None
     pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
     return {os.fsdecode(name): os.fsdecode(value) for name, _separator, value in pairs}
@@ -83,14 +88,10 @@ def marked(instance: str) -> list[Process]:
 
     What runs in a container on this host is another host's, though it is seen from here.
     """
-    mine, here = _ancestors(os.getpid()), _namespace("self")
+    mine = _ancestors(os.getpid())
     found = []
     for pid in _pids():
-        if (
-            pid not in mine
-            and (environment(pid) or {}).get(MARKER) == instance
-            and _namespace(str(pid)) == here
-        ):
+        if pid not in mine and not _contained(pid) and (environment(pid) or {}).get(MARKER) == instance:
             seen = process(pid)
             if seen is not None:
                 found.append(seen)
@@ -175,12 +176,43 @@ def _send(handle: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(handle, number)
 
 
-def _namespace(pid: str) -> str:
-    """Return which namespace of process numbers a process is in; empty when it is gone."""
+def _contained(pid: int) -> bool:
+    """Whether a process has a number of its own inside a container."""
     try:
-        return str((PROC / pid / "ns" / "pid").readlink())
+        status = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
+        return False
+    return any(line.startswith("NSpid:") and len(line.split()) > 2 for line in status.splitlines())
+
+
+def _as_owner(pid: int, read: Callable[[], bytes]) -> bytes:
+    """Read what of a process its user may see, as that user; nothing when that fails, too.
+
+    Root in a container may become any user, but without CAP_SYS_PTRACE not look into the processes of others.
+    """
+    try:
+        owner = (PROC / str(pid)).stat()
+    except OSError:
+        return b""
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return b""
+    source, sink = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(source)
+            os.setgroups([])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
+            with os.fdopen(sink, "wb") as file:
+                file.write(read())
+        finally:
+            os._exit(0)
+    os.close(sink)
+    with os.fdopen(source, "rb") as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    return said
 
 
 def _pids() -> list[int]:
@@ -203,20 +235,32 @@ def _address(text: str) -> str:
     return str(ipaddress.ip_address(packed))
 
 
+def _open_files(pid: int) -> list[str]:
+    """Return what a process has open; nothing when it is gone or another user's."""
+    try:
+        return _links(pid)
+    except PermissionError:
+        return _as_owner(pid, lambda: "\n".join(_links(pid)).encode()).decode().splitlines()
+    except OSError:
+        return []
+
+
+def _links(pid: int) -> list[str]:
+    targets = []
+    for entry in (PROC / str(pid) / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            targets.append(str(entry.readlink()))
+    return targets
+
+
 def _socket_owners(inodes: set[str]) -> dict[str, Process]:
     links = {f"socket:[{inode}]": inode for inode in inodes}
     owners: dict[str, Process] = {}
     for pid in _pids():
-        try:
-            entries = list((PROC / str(pid) / "fd").iterdir())
-        except OSError:
-            continue
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                inode = links.get(str(entry.readlink()))
-                seen = process(pid) if inode is not None else None
-                if inode is not None and seen is not None:
-                    owners.setdefault(inode, seen)
+        for inode in (links.get(target) for target in _open_files(pid)):
+            seen = process(pid) if inode is not None else None
+            if inode is not None and seen is not None:
+                owners.setdefault(inode, seen)
         if len(owners) == len(inodes):
             break
     return owners

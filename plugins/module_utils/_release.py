@@ -66,19 +66,10 @@ class Releases:
     def choose(self, release: str, version: str) -> str:
         """Return the release that should run: ``release``, unless ``version`` says otherwise.
 
-        A version is that of an installed release, or its whole name, or "previous". Fails when this host does
-        not have it.
+        A version is that of an installed release, or its whole name. Fails when this host does not have it.
         """
         if not version or _is_version(release, version):
             return release
-        if version == _PREVIOUS:
-            name = self.previous()
-            if name is None:
-                raise GreyError(
-                    f"release: wanted the one before {self.current() or 'any'}, found none in "
-                    f"{self._folder}; name one that is there: -e version=VERSION"
-                )
-            return name
         here = self.installed()
         for name in here:
             if _is_version(name, version):

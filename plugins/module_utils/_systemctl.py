@@ -56,10 +56,13 @@ class UnitState:
 
     @property
     def runs(self) -> bool:
-        """Whether its process is there, or is just being started."""
-        return self.pid > 0 and (
-            self.active == "active" or (self.active, self.sub) == ("activating", "start")
-        )
+        """Whether its process is there."""
+        return self.pid > 0 and self.active == "active"
+
+    @property
+    def starts(self) -> bool:
+        """Whether its process was made a moment ago and is not yet the program."""
+        return (self.active, self.sub) == ("activating", "start")
 
     @property
     def loaded(self) -> bool:
@@ -135,15 +138,16 @@ def stop(units: Sequence[str], wait_seconds: float) -> None:
     _ask("stop", "--", *units, timeout_seconds=wait_seconds + _ANSWER_SECONDS)
 
 
-def log_tail(unit: str) -> str:
-    """Return the end of what a unit logged. Never fails, because it is wanted for an error."""
+def log_tail(unit: str, since: float) -> str:
+    """Return the end of what a unit logged since a time, in Unix seconds.
+
+    Never fails, because it is wanted for an error.
+    """
     try:
         # What ended a moment ago may still be on its way into the journal.
         run((JOURNALCTL, "--sync"), timeout_seconds=_ANSWER_SECONDS)
-        answer = run(
-            (JOURNALCTL, "--no-pager", "--output=cat", f"--lines={_LOG_LINES}", f"--unit={unit}"),
-            timeout_seconds=_ANSWER_SECONDS,
-        )
+        command = (JOURNALCTL, "--no-pager", "--quiet", "--output=cat", f"--lines={_LOG_LINES}")
+        answer = run((*command, f"--since=@{since:.6f}", f"--unit={unit}"), timeout_seconds=_ANSWER_SECONDS)
     except GreyError as error:
         return f"({error})"
     if answer.code != 0:

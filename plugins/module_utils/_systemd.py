@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.05
 _STABLE_SECONDS = 1.0
 _QUICK_EXITS = 3
+_START_SECONDS = 5.0
 _STOP_SECONDS = 300.0  # units that are removed have set their own limit, which ends before this
 _OUR_UNIT = re.compile(r"(greyd|grey-[a-z0-9-]+)\.service")
 
@@ -48,6 +49,7 @@ class Systemd:
     def __init__(self, service: Service, *, check: bool) -> None:
         self._service = service
         self._check = check
+        self._began = time.time()
         self._outcome = Outcome()
 
     def present(
@@ -71,7 +73,7 @@ class Systemd:
         for unit in units.values():
             _systemd_files.require_own(unit, self._service.instance)
         known = {*units.values(), *_systemd_files.ours(self._service.instance)}
-        states = _systemctl.show(sorted(known))
+        states = _settle(sorted(known))
         ended = self._end_orphans(states)
         found = {name: _systemd_files.overrides(unit, states[unit].drop_ins) for name, unit in units.items()}
         edited = {name for name, file in files.items() if found[name] or _systemd_files.differs(file)}
@@ -206,29 +208,49 @@ class Systemd:
         starts: dict[str, set[float]] = {item.name: set() for item in programs}
         while True:
             states = _systemctl.show([unit_name(item.name) for item in programs])
-            waiting = [item.name for item in programs if not _settled(states[unit_name(item.name)])]
+            waiting = [item.name for item in programs if not _stable(states[unit_name(item.name)])]
             if not waiting:
                 break
             for name in waiting:
                 state = states[unit_name(name)]
-                if state.sub.startswith("auto-restart"):
+                if state.sub.startswith("auto-restart") and not state.waiting:
                     starts[name].add(state.started)
                 if len(starts[name]) >= _QUICK_EXITS or (state.active == "failed" and not state.waiting):
                     times = f"{len(starts[name])} times " if starts[name] else ""
-                    raise _failed(name, f"it ended {times}right after its start, with status {state.status}")
+                    found = f"it ended {times}right after its start, with status {state.status}"
+                    raise self._failed(name, found)
             if time.monotonic() > deadline:
-                raise _failed(waiting[0], f"{states[unit_name(waiting[0])]} after {timeout_seconds:g} s")
+                raise self._failed(waiting[0], f"{states[unit_name(waiting[0])]} after {timeout_seconds:g} s")
             time.sleep(_POLL_SECONDS)
         for item in programs:
             if not _current(states[unit_name(item.name)], files[item.name]):
-                raise _failed(
+                raise self._failed(
                     item.name,
                     "it runs with another configuration: its files changed during this run, or something "
                     "that systemctl cat shows replaces its environment; run again",
                 )
 
+    def _failed(self, name: str, found: str) -> GreyError:
+        unit = unit_name(name)
+        return GreyError(
+            f"{name}: wanted it to run, found: {found}. The end of its journal (journalctl --unit={unit}):\n"
+            f"{_systemctl.log_tail(unit, self._began)}",
+            program=name,
+            log=f"journalctl --unit={unit}",
+        )
+
     def _note(self, subject: str, before: str, after: str) -> None:
         self._outcome.add(Change(subject, before, after))
+
+
+def _settle(units: Sequence[str]) -> dict[str, UnitState]:
+    """Return the state of units once none of them is between the making of its process and its program."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        states = _systemctl.show(units)
+        if not any(state.starts for state in states.values()) or time.monotonic() > deadline:
+            return states
+        time.sleep(_POLL_SECONDS)
 
 
 def _condition(state: UnitState, file: File, changed: bool) -> Condition:
@@ -241,7 +263,7 @@ def _current(state: UnitState, file: File) -> bool:
     return (_processes.environment(state.pid) or {}).get(PROGRAM_DIGEST) == written_digest(file)
 
 
-def _settled(state: UnitState) -> bool:
+def _stable(state: UnitState) -> bool:
     running = (state.active, state.sub) == ("active", "running") and state.pid > 0 and not state.waiting
     return running and time.monotonic() - state.started >= _STABLE_SECONDS
 
@@ -249,13 +271,3 @@ def _settled(state: UnitState) -> bool:
 def _unit_of(pid: int) -> str | None:
     """Return the unit of ours that a process is in."""
     return next((name for name in _processes.cgroups(pid) if _OUR_UNIT.fullmatch(name)), None)
-
-
-def _failed(name: str, found: str) -> GreyError:
-    unit = unit_name(name)
-    return GreyError(
-        f"{name}: wanted it to run, found: {found}. The end of its journal (journalctl --unit={unit}):\n"
-        f"{_systemctl.log_tail(unit)}",
-        program=name,
-        log=f"journalctl --unit={unit}",
-    )

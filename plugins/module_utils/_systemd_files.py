@@ -103,11 +103,11 @@ def enabled(unit: str) -> bool:
 
 def traces(unit: str, loaded: Iterable[str]) -> list[str]:
     """Return all that a unit has on the disk, with the drop-ins ``loaded`` from it."""
-    links = [
-        str(path) for kind in ("wants", "requires") for path in unit_text.UNIT_DIR.glob(f"*.{kind}/{unit}")
-    ]
-    file = unit_text.UNIT_DIR / unit
-    return [*sorted(links), *overrides(unit, loaded), *([str(file)] if _there(file) else [])]
+    folder = unit_text.UNIT_DIR
+    # Not one pattern for folder and link: a link to what is gone would not be found.
+    wanting = sorted((*folder.glob("*.wants"), *folder.glob("*.requires")))
+    files = [*(path / unit for path in wanting), folder / unit]
+    return [*overrides(unit, loaded), *(str(path) for path in files if _there(path))]
 
 
 def _there(path: str | Path) -> bool:

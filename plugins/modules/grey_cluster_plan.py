@@ -70,6 +70,11 @@ joins:
   returned: success
   type: dict
   sample: {aws-east-2: {engine-aws-east: aws-east-1}}
+living:
+  description: By group that exists, a host with a member of it.
+  returned: success
+  type: dict
+  sample: {engine-aws-east: aws-east-1}
 """
 
 from typing import Any
@@ -83,7 +88,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     """Do what the module is for."""
     groups = [_cluster_plan.Group(**group) for group in params["groups"]]
     plan = _cluster_plan.decide(groups, params["markers"])
-    return Outcome({"begins": plan.begins, "joins": plan.joins})
+    return Outcome({"begins": plan.begins, "joins": plan.joins, "living": plan.living})
 
 
 def main() -> None:

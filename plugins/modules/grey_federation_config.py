@@ -54,6 +54,16 @@ options:
     description: The port that members of a cluster's engine talk with each other at.
     type: int
     default: 2390
+  leaving:
+    description: Hosts of the inventory that count as gone.
+    type: list
+    elements: str
+    default: []
+  replaced:
+    description: Hosts that stay, but whose members of etcd groups are to be replaced by new ones.
+    type: list
+    elements: str
+    default: []
   group:
     description: The group of all hosts of the deployment.
     type: str
@@ -107,6 +117,12 @@ groups:
   type: list
   elements: dict
   sample: [{name: engine-aws-east, token: global-grey-aws-east, members: {aws-east-1: "192.0.2.11:2390"}}]
+departures:
+  description: The members to remove, of hosts that leave or are replaced.
+  returned: unless O(name_only=true)
+  type: list
+  elements: dict
+  sample: [{host: aws-east-3, group: engine-aws-east, peer: "192.0.2.13:2390"}]
 authorities:
   description: The authorities that sign the hosts' certificates.
   returned: unless O(name_only=true)
@@ -139,6 +155,8 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         sources=params["sources"],
         engines=params["engines"],
         group=params["group"],
+        leaving=params["leaving"],
+        replaced=params["replaced"],
         store_port=params["store_port"],
         engine_port=params["engine_port"],
     )
@@ -162,6 +180,8 @@ def main() -> None:
             "addresses": {"type": "dict"},
             "sources": {"type": "dict", "default": {}},
             "engines": {"type": "dict", "default": {}},
+            "leaving": {"type": "list", "elements": "str", "default": []},
+            "replaced": {"type": "list", "elements": "str", "default": []},
             "store_port": {"type": "int", "default": 2380},
             "engine_port": {"type": "int", "default": 2390},
             "group": {"type": "str", "default": "grey"},

@@ -91,7 +91,7 @@ options:
     type: str
   version:
     description:
-      - Which release should run, when it is not O(release); a version or the name of one that is installed, or V(previous).
+      - Which release should run, when it is not O(release); the version or the name of one that is installed.
     type: str
     default: ""
   python:

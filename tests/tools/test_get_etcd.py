@@ -58,7 +58,9 @@ def test_what_restores_snapshots_is_found_or_missed_in_words(
 ) -> None:
     script(tmp_path / "bin" / "etcd", "echo 'etcd Version: 3.4.0'")
     assert get_etcd.main() == 0
-    assert "nothing here, so their tests fail (as root: apt-get install etcd-client)" in capsys.readouterr().out
+    assert (
+        "nothing here, so their tests fail (as root: apt-get install etcd-client)" in capsys.readouterr().out
+    )
     kept = script(home / "restorer" / "etcdctl", "exit 0")
     assert get_etcd.main() == 0
     assert f"snapshots are restored with {kept}" in capsys.readouterr().out

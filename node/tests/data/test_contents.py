@@ -53,8 +53,14 @@ async def test_a_full_copy_under_way_is_told(store: Store) -> None:
     [
         (Write(keyspace.data_key(b"c"), b"\xff"), "record of key b'c' cannot be read"),
         (Write(keyspace.data_key(b"c"), encode(envelope(2, b"d"))), "stands the record of b'd'"),
-        (Write(keyspace.data_key(b"c"), encode(envelope(5, b"c"))), "the newest record is 1.5, but the position"),
-        (Write(keyspace.POSITION, format_position(Position(1, 3))), "the newest record is 1.4, but the position"),
+        (
+            Write(keyspace.data_key(b"c"), encode(envelope(5, b"c"))),
+            "the newest record is 1.5, but the position",
+        ),
+        (
+            Write(keyspace.POSITION, format_position(Position(1, 3))),
+            "the newest record is 1.4, but the position",
+        ),
         (Write(keyspace.request_key("r"), b"\xff"), "entry of a request id cannot be read"),
         (Write(keyspace.EXPIRY + b"1", b""), "of an expiry is too short"),
         (Write(keyspace.IDENTITY, b"{"), "identity in the store cannot be read"),

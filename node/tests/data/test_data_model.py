@@ -402,6 +402,14 @@ class DataModel(RuleBasedStateMachine):
         self.events_left = events
 
     @rule()
+    def the_watch_is_cut_within_a_transaction(self) -> None:
+        if not self.primary():
+            return
+        self.wait(asyncio.sleep(1.0))  # it has told what was before
+        self.events_left = 1
+        self.a_batch([("put", key, None, "nothing") for key in KEYS])
+
+    @rule()
     def restarts(self) -> None:
         async def again() -> None:
             await self.end()

@@ -125,6 +125,31 @@ async def test_what_waits_shares_the_next_transaction(bench: Bench) -> None:
     assert [len(records) for records in bench.records()] == [1, 100]
 
 
+async def test_what_is_on_its_way_through_the_loop_joins(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One put per two turns of the event loop, as connections that are read in turn bring them."""
+    monkeypatch.setattr("grey.data.writer._GATHER_SECONDS", 10.0)
+    puts = []
+    for number in range(5):
+        puts.append(asyncio.create_task(bench.writer.put(b"%d" % number, b"")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*puts)
+    assert [len(records) for records in bench.records()] == [5]
+
+
+async def test_a_stream_of_requests_does_not_hold_the_first_up(bench: Bench) -> None:
+    first = asyncio.create_task(bench.writer.put(b"first", b""))
+    others = []
+    async with asyncio.timeout(10):
+        while not first.done():
+            others.append(asyncio.create_task(bench.writer.put(b"%d" % len(others), b"")))
+            await asyncio.sleep(0)
+    await asyncio.gather(*others)
+    assert len(bench.records()[0]) <= MAX_OPERATIONS
+
+
 async def test_a_transaction_is_bounded_in_writes_ids_and_position_included(bench: Bench) -> None:
     gate = bench.hold()
     calls = [asyncio.create_task(bench.writer.put(b"%d" % n, b"v", f"id-{n}")) for n in range(1200)]

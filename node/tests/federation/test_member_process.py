@@ -109,7 +109,7 @@ def test_a_member_without_its_data_is_refused(member: StoreMember, what: str) ->
         Path(member.data_dir).mkdir()
     elif what == "no log":
         (Path(member.data_dir) / "member" / "wal").mkdir(parents=True)
-    with pytest.raises(MemberRefused, match=r"is gone.*etcdctl member remove"):
+    with pytest.raises(MemberRefused, match=r"is gone.*greyd federation-store remove --name member-1"):
         prepare(member)
     assert state(member) == "member"
 

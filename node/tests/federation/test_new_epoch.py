@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A restored primary begins a new epoch: only it, only when nobody holds the old one, and interrupted anywhere."""
+"""A restored primary begins a new epoch: only it, only when nobody holds the old one, and interrupted "
+"anywhere."""
 
 from __future__ import annotations
 
@@ -180,7 +181,11 @@ async def test_an_unknown_outcome_of_the_swap_is_told_and_tried_again() -> None:
     ("data", "record", "words"),
     [
         (Data(restored=None), RoleRecord("aws-east", 1, 77, "n"), "was not restored"),
-        (Data(), RoleRecord("gcp-west", 1, 77, "n"), "gcp-west is the primary of epoch 1: aws-east follows it"),
+        (
+            Data(),
+            RoleRecord("gcp-west", 1, 77, "n"),
+            "gcp-west is the primary of epoch 1: aws-east follows it",
+        ),
         (Data(3, 3), RoleRecord("aws-east", 2, 77, "n"), "the store is older than the data"),
         (Data(1, 3), RoleRecord("aws-east", 2, 77, "n"), "the store is older than the data"),
     ],

@@ -133,6 +133,20 @@ class TestOwnRecord:
             view(RoleRecord("a", 1, 0, "a-1"), local_position=Position(1, 5))
         )
 
+    def test_restored_data_is_refused_in_the_epochs_that_its_snapshot_knows(self) -> None:
+        restored = view(
+            RoleRecord("a", 2, 9, "a-1"), local_epoch=2, local_position=Position(2, 5), restored=2
+        )
+        assert "was restored from a snapshot of epoch 2 (position 2.5)" in problem(restored)
+        later = msgspec.structs.replace(restored, record=RoleRecord("a", 3, 1, "a-1"))
+        assert "epoch 3 was begun for a, but the data here was restored" in problem(later)
+        assert isinstance(decide(msgspec.structs.replace(later, local_epoch=3)), Renew)
+
+    def test_restored_data_may_follow_and_be_promoted(self) -> None:
+        replica = view(RoleRecord("b", 1, 9, "b-1"), local_epoch=1, local_position=Position(1, 5), restored=1)
+        assert isinstance(decide(replica), StepDown)
+        assert decide(msgspec.structs.replace(replica, record=RoleRecord("a", 2, 0, "b-1"))) == Claim(2)
+
     @pytest.mark.parametrize("cluster", ["a", "b"])
     def test_a_store_older_than_the_data_is_refused(self, cluster: str) -> None:
         assert "older than the data" in problem(view(RoleRecord(cluster, 1, 9, "a-1"), local_epoch=2))

@@ -20,7 +20,14 @@ from grey.store.etcd import EtcdStore
 from grey.store.etcd_files import cluster_id, in_use
 from grey.store.etcd_scratch import SCRATCH, Membership
 from grey.store.etcd_snapshot import SnapshotFile
-from grey.store.interface import EngineUnreachable, StoreDamaged, StoreError, Write
+from grey.store.interface import (
+    CommitUncertain,
+    EngineUnreachable,
+    QuotaExceeded,
+    StoreDamaged,
+    StoreError,
+    Write,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +65,9 @@ async def fill(store: Store) -> None:
     for _ in range(8):
         for _ in range(10):
             keys = {b"k/%04d" % rng.randrange(800) for _ in range(100)}
-            await store.commit([], [Write(key, rng.choice([b"v", b"", rng.randbytes(300), None])) for key in keys])
+            await store.commit(
+                [], [Write(key, rng.choice([b"v", b"", rng.randbytes(300), None])) for key in keys]
+            )
         await store.commit([], [Write(b"k/large", rng.randbytes(rng.randrange(1, 100_000)))])
         if rng.random() < 0.5:
             await store.compact((await store.status()).revision - 5)
@@ -167,7 +176,7 @@ async def test_without_a_majority_only_what_one_member_has(tmp_path: Path) -> No
         for member in engine.members[1:]:
             member.kill()
         asked = Member(engine.members[0].access.endpoint, None)
-        with pytest.raises(EngineUnreachable, match="gave no snapshot.*has a majority"):
+        with pytest.raises(EngineUnreachable, match=r"gave no snapshot.*has a majority"):
             await etcd_snapshot.fetch(asked, lambda _: None)
         found = bytearray()
         await etcd_snapshot.fetch(asked, found.extend, majority=False)
@@ -187,6 +196,25 @@ async def test_an_engine_that_freezes_in_the_middle_ends_it(monkeypatch: pytest.
         with pytest.raises(EngineUnreachable, match="stopped in the middle of its snapshot"):
             await etcd_snapshot.fetch(asked, lambda _: member.freeze())
         await asked.close()
+
+
+async def test_what_ran_out_of_space_is_restored_without_its_alarm(tmp_path: Path) -> None:
+    async with engine_cluster(quota_bytes=16 * 1024 * 1024) as engine:
+        store = await engine.members[0].open()
+        with pytest.raises((QuotaExceeded, CommitUncertain)):
+            for number in range(40):
+                await store.commit([], [Write(b"%d" % number, bytes(1_000_000))])
+        await store.close()
+        (tmp_path / "snapshot").write_bytes(await fetched(engine.members[0]))
+    programs = etcd_scratch.find_programs(ETCD)
+    await etcd_scratch.restore(programs, tmp_path / "snapshot", tmp_path / "scratch", SCRATCH)
+    async with etcd_scratch.scratch_engine(programs, tmp_path / "scratch") as access:
+        store = await EtcdStore.open(access, timeout_seconds=10)
+        with pytest.raises(QuotaExceeded):
+            await store.commit([], [Write(b"more", b"v")])
+        await etcd_snapshot.lift_space_alarms(access)
+        await store.commit([], [Write(b"more", b"v")])
+        await store.close()
 
 
 async def test_a_scratch_engine_that_does_not_start_says_why(tmp_path: Path) -> None:

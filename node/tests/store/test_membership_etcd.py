@@ -108,6 +108,10 @@ async def test_one_grows_to_three_and_keeps_what_it_held() -> None:
         with pytest.raises(ChangeRefused, match=r"not within 0 s: node-2 is not a member yet, and the member with"):
             await promote(first, second, 0.0)
         second.start()
+        async with asyncio.timeout(20):
+            while not (health := await second.health()).reachable:
+                await asyncio.sleep(0.05)
+        assert health.problem == "it is a learner, which does not vote until it is promoted"
         promoted = await promote(first, second)
         assert promoted.changed
         assert not any(each.learner for each in promoted.members)

@@ -81,7 +81,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with Draft(tmp_path / "snapshot") as draft:
         draft.write(DATA)
         monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(DiskFull, match="No space left on device. Make room"):
+        with pytest.raises(DiskFull, match=r"No space left on device. Make room"):
             draft.finish(b"{}")
     assert list(tmp_path.iterdir()) == []
 
@@ -104,5 +104,5 @@ def test_what_is_no_snapshot_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "none")
     with tarfile.open(tmp_path / "other", "w") as archive:
         archive.add(tmp_path / "text", "other")
-    with pytest.raises(StoreDamaged, match="holds no manifest.json"):
+    with pytest.raises(StoreDamaged, match=r"holds no manifest.json"):
         read_manifest(tmp_path / "other")

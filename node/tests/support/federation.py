@@ -140,6 +140,7 @@ class Shared(NamedTuple):
     members: int = 3
     quota_bytes: int = QUOTA_BYTES
     greyd: Sequence[str] = (GREYD,)
+    etcd_options: Mapping[str, str] | None = None
 
 
 class RunningFederation:
@@ -192,7 +193,9 @@ class RunningFederation:
         host = f"grey-{cluster}.example.test"
         if shared is None:
             return [GreyNode(self.folder / cluster, cluster, base, host)]
-        engine = self.engines[cluster] = EngineCluster(shared.members, quota_bytes=shared.quota_bytes)
+        engine = self.engines[cluster] = EngineCluster(
+            shared.members, quota_bytes=shared.quota_bytes, etcd_options=shared.etcd_options
+        )
         network, last = base.rsplit(".", 1)
         return [
             GreyNode(
@@ -206,6 +209,31 @@ class RunningFederation:
             )
             for number in range(1, shared.greyds + 1)
         ]
+
+    def add_node(self, cluster: str) -> GreyNode:
+        """Return one more node of a cluster with a shared engine; it and its member do not run yet."""
+        nodes = self.clusters[cluster]
+        network, last = nodes[-1].address.rsplit(".", 1)
+        number = len(nodes) + 1
+        node = GreyNode(
+            self.folder / f"{cluster}-{number}",
+            cluster,
+            f"{network}.{int(last) + 1}",
+            nodes[0].host,
+            number=number,
+            engine=self.engines[cluster].joiner(),
+        )
+        nodes.append(node)
+        self._write_node(node)
+        return node
+
+    def drop_node(self, node: GreyNode) -> None:
+        """End a node and its member, and know them no more."""
+        node.kill()
+        self.clusters[node.cluster].remove(node)
+        if node.engine is not None:
+            node.engine.kill()
+            self.engines[node.cluster].members.remove(node.engine)
 
     def _write_federation(self, detection_time: str, interval: str, api_tls: str) -> None:
         first = next(iter(self.nodes))

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from ansible_collections.grey.distributed.tests.unit.harness import ROOT
 
+# Named on the command line.
+SHORT = ("confirm", "version", "remove", "replace")
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 PLAYS = sorted((ROOT / "playbooks").glob("*.yml"))
 TASK_FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml"))
@@ -49,7 +51,7 @@ def test_every_default_is_used_and_prefixed(role: str) -> None:
         if "argument_specs" not in path.name
     )
     for name in load(ROOT / "roles" / role / "defaults" / "main.yml"):
-        assert name.startswith(("grey_", f"{role}_")) or name == "confirm", name
+        assert name.startswith(("grey_", f"{role}_")) or name in SHORT, name
         assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is never used"
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``greyd forget``: lets a replica cluster, whose data is lost or given up, come back with new data.
+"""``greyd forget-data``: lets a replica cluster, whose data is lost or given up, come back with new data.
 
 Never the cluster that holds the role: its data is the history of the federation. And never while it is seen
 to be alive: the data that is in use would be the forgotten one.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ForgetResult(msgspec.Struct, frozen=True):
-    """What ``greyd forget`` prints."""
+    """What ``greyd forget-data`` prints."""
 
     changed: bool
     cluster: str

@@ -111,7 +111,7 @@ async def _open(config: NodeFile, federation: Federation, known: Identity) -> Sq
         raise StateRefused(
             f"{config.identity_file} says that this node holds the data {known.data_id}, but {path} is gone. "
             "Put the data back (greyd snapshot restore, the right volume). If it is lost for good: "
-            f"greyd forget, delete {config.identity_file}, greyd init, and it is copied from the primary"
+            f"greyd forget-data, delete {config.identity_file}, greyd init, and it is copied from the primary"
         )
     store = await SqliteStore.open(path)
     try:

@@ -62,7 +62,7 @@ def init_command(path: str, *, check: bool, wait_seconds: float | None) -> None:
     _print(result)
 
 
-@main.command("forget")
+@main.command("forget-data")
 @_config_option
 def forget_command(path: str) -> None:
     """Let this cluster, a replica that is stopped, come back with new data."""

@@ -75,8 +75,8 @@ class SharedData:
             raise StateRefused(
                 f"{self._config.identity_file} says that {self._where} holds the data {describe(known)}, but "
                 "the engine holds nobody's: its data is gone, or it is another engine. Put the data back "
-                "(greyd snapshot restore). If it is lost for good: greyd forget, delete this file on every node "
-                "of the cluster, greyd init, and it is copied from the primary"
+                "(greyd snapshot restore). If it is lost for good: greyd forget-data, delete this file on "
+                "every node of the cluster, greyd init, and it is copied from the primary"
             )
         require_same(held, known, self._where, self._config.identity_file)
 

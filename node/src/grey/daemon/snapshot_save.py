@@ -22,7 +22,7 @@ from grey.daemon.init import data_path
 from grey.daemon.snapshot_manifest import Manifest
 from grey.data.contents import Tally, examine
 from grey.federation.contents import examine_records
-from grey.federation.etcd_store import store_root
+from grey.federation.records import store_root
 from grey.store.interface import EngineUnreachable
 from grey.store.snapshot_file import Draft
 from grey.store.sqlite import SqliteStore

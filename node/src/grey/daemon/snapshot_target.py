@@ -158,6 +158,7 @@ class EngineTarget:
         programs = etcd_scratch.find_programs(self._etcd)
         marked = snapshot.with_name("marked")
         async with restored_etcd(snapshot, self._etcd) as access:
+            await etcd_snapshot.lift_space_alarms(access)
             async with etcd_store(access) as store:
                 held = await check_data(manifest, store)
                 await write_mark(store, held, manifest.sha256)

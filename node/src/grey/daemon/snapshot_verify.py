@@ -14,8 +14,7 @@ import msgspec
 from grey.daemon import snapshot_manifest
 from grey.data.contents import examine
 from grey.federation.contents import examine_records
-from grey.federation.etcd_store import store_root
-from grey.federation.records import DamagedRecord
+from grey.federation.records import DamagedRecord, store_root
 from grey.store.interface import StoreDamaged
 from grey.store.sqlite import SqliteStore
 from grey.store.sqlite_file import named_os

@@ -25,7 +25,7 @@ class FederationContents(msgspec.Struct, frozen=True):
 
 
 def examine_records(federation: str, items: Iterable[tuple[bytes, bytes]]) -> FederationContents:
-    """Read every record of a federation, by its key below ``store_root``. Raises DamagedRecord."""
+    """Read every record of a federation, by its key below ``records.store_root``. Raises DamagedRecord."""
     role, count = None, 0
     for key, value in items:
         name = key.decode(errors="replace")

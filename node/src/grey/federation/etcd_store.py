@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from grey.data.keyspace import prefix_end
+from grey.federation import records
 from grey.federation.attempts import Attempts
 from grey.federation.interface import FederationStoreError, Versioned
 from grey.link.etcd import NEEDS_LEADER, Member, Stubs, own_certificate_fault, rpc
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from grey.config.model import Endpoint, TlsFiles
 
 T = TypeVar("T")
-
-
-def store_root(federation: str) -> str:
-    """Return what the keys of all records of a federation begin with."""
-    return f"/grey/{federation}/"
 
 
 Call: TypeAlias = Callable[[Stubs, float], Awaitable[T]]
@@ -46,7 +42,7 @@ class EtcdFederationStore:
         """``endpoints`` are the members' client addresses, ``host:port``. No connection is made yet."""
         if not endpoints:
             raise ValueError("the federation store needs at least one endpoint")
-        self._root = store_root(federation)
+        self._root = records.store_root(federation)
         self._tls = tls
         self._timeout = timeout_seconds
         self._members = [Member(str(endpoint), tls) for endpoint in endpoints]

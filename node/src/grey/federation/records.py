@@ -40,6 +40,11 @@ _report = msgspec.json.Decoder(MemberReport)
 _cluster = msgspec.json.Decoder(ClusterRecord)
 
 
+def store_root(federation: str) -> str:
+    """Return what the keys of all records of a federation begin with in its etcd."""
+    return f"/grey/{federation}/"
+
+
 def member_key(cluster: str) -> str:
     """Return where a cluster's report stands."""
     return MEMBERS + cluster

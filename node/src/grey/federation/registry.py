@@ -41,7 +41,8 @@ class Registry:
                 raise DataReplaced(
                     f"the data of {cluster} must be {known.data_id} (registered by {known.node}), "
                     f"but {node} holds {data_id}: the data folder was replaced. Put the old data back; "
-                    "if it is lost for good, make the federation forget it (greyd forget) and start again"
+                    "if it is lost for good, make the federation forget it (greyd forget-data) and start "
+                    "again"
                 )
             version = None if stored is None else stored.version
             key = records.cluster_key(cluster)

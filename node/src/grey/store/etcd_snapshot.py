@@ -95,7 +95,7 @@ async def read_all(access: EtcdAccess, prefix: bytes, *, timeout_seconds: float)
     try:
         answer = await member.ask(call, timeout_seconds=timeout_seconds)
     except MemberFault as fault:
-        raise EngineUnreachable(f"the etcd at {access.endpoint} did not answer: {fault}") from fault
+        raise _silent(access, fault) from fault
     finally:
         await member.close()
     return [(pair.key[len(prefix) :], pair.value) for pair in answer.kvs]
@@ -115,6 +115,34 @@ async def fetch_file(access: EtcdAccess, target: Path) -> None:
         raise named_os(error, target, "write the snapshot") from error
     finally:
         await member.close()
+
+
+async def lift_space_alarms(access: EtcdAccess) -> None:
+    """Lift what a snapshot remembers of want of space: its members are gone. Raises EngineUnreachable.
+
+    Else no engine that is made from it would take a write, however much room there is.
+    """
+    member = Member(access.endpoint, access.tls)
+
+    async def call(stubs: Stubs, seconds: float) -> None:
+        every = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+        for found in (await stubs.maintenance.Alarm(every, timeout=seconds)).alarms:
+            if found.alarm == rpc.NOSPACE:
+                lift = rpc.AlarmRequest(
+                    action=rpc.AlarmRequest.DEACTIVATE, memberID=found.memberID, alarm=found.alarm
+                )
+                await stubs.maintenance.Alarm(lift, timeout=seconds)
+
+    try:
+        await member.ask(call, timeout_seconds=PATIENCE_SECONDS)
+    except MemberFault as fault:
+        raise _silent(access, fault) from fault
+    finally:
+        await member.close()
+
+
+def _silent(access: EtcdAccess, fault: MemberFault) -> EngineUnreachable:
+    return EngineUnreachable(f"the etcd at {access.endpoint} did not answer: {fault}")
 
 
 class SnapshotFile:

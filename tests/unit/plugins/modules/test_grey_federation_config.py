@@ -221,6 +221,24 @@ def test_a_cluster_of_several_hosts_shares_an_etcd_of_its_own_authority(fake: Fa
     }
 
 
+def test_a_host_that_leaves_counts_as_gone_and_its_members_go(fake: Fake) -> None:
+    answer = passes(
+        "grey_federation_config", fake.args(**SEVERAL, leaving=["g"], engines={"g": "etcd", "h": "etcd"})
+    )
+    assert "g" not in answer["hosts"]
+    assert answer["groups"][1]["members"] == {"h": "127.77.2.2:2390"}
+    assert answer["departures"] == [{"host": "g", "group": "engine-gcp-west", "peer": "127.77.2.1:2390"}]
+
+
+def test_a_host_that_is_replaced_stays_and_its_members_go(fake: Fake) -> None:
+    answer = passes("grey_federation_config", fake.args(**SEVERAL, replaced=["a"]))
+    assert "a" in answer["hosts"]
+    assert answer["departures"] == [
+        {"host": "a", "group": "engine-aws-east", "peer": "127.77.1.1:2390"},
+        {"host": "a", "group": "federation-store", "peer": "127.77.1.1:2380"},
+    ]
+
+
 def test_a_cluster_of_one_host_may_have_an_etcd_to_grow_on(fake: Fake) -> None:
     answer = passes("grey_federation_config", fake.args(engines={"a": "etcd", "g": "sqlite"}))
     assert [answer["hosts"][host]["engine"] for host in "ag"] == ["etcd", "sqlite"]

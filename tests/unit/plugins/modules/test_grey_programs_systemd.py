@@ -213,7 +213,8 @@ def test_what_was_stopped_or_failed_is_started(host: Host) -> None:
 def test_what_was_killed_is_started_by_systemd_or_by_the_run(host: Host) -> None:
     before = started(host)
     os.kill(before, signal.SIGKILL)
-    assert repaired(host)[0] != before
+    assert passes(MODULE, host.args("greyd"))["programs"]["greyd"]["pid"] not in (0, before)
+    assert not passes(MODULE, host.args("greyd"))["changed"]
 
 
 def test_a_disabled_unit_is_enabled_without_a_restart(host: Host) -> None:
@@ -381,3 +382,13 @@ def test_what_is_removed_is_gone_with_its_overrides(host: Host) -> None:
     assert not (host.units / "greyd.service").exists()
     assert host.calls() == ["reset-failed greyd.service", "daemon-reload "]
     assert host.pids() == set()
+
+
+def test_what_runs_without_its_unit_file_is_removed_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = started(host)
+    (host.units / "greyd.service").unlink()
+    monkeypatch.setattr(_processes, "cgroups", lambda _pid: ["system.slice", "greyd.service"])
+    assert passes(MODULE, host.args(state="absent"))["changed"]
+    assert pid not in host.pids()
+    assert list((host.units / "multi-user.target.wants").iterdir()) == []
+    assert not passes(MODULE, host.args(state="absent"))["changed"]

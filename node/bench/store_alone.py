@@ -1,21 +1,20 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast the embedded store is, alone and through the writer and the reader. Prints a table.
-
-Usage: python bench/store_bench.py [--seconds 3] [--clients 64] [--value-bytes 100] [--folder PATH]
-"""
+"""How fast the embedded store is, alone and through the writer and the reader, without HTTP."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from _load import VALUE
+from _report import Section, Table
+from _turns import calm
 
 from grey.data.history import History
 from grey.data.reader import Reader
@@ -26,6 +25,10 @@ from grey.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from _turns import Pace
+
+CLIENTS = 64
 
 
 class Row(NamedTuple):
@@ -45,9 +48,7 @@ class AlwaysPrimary:
         return 1
 
 
-async def measure(
-    name: str, clients: int, seconds: float, call: Callable[[int, int], Awaitable[object]]
-) -> Row:
+async def _row(name: str, clients: int, seconds: float, call: Callable[[int, int], Awaitable[object]]) -> Row:
     """Let clients call one after the other's heels for a time; ``call`` gets client and number."""
     latencies: list[float] = []
     end = time.perf_counter() + seconds
@@ -80,8 +81,9 @@ def fsyncs_per_second(folder: Path, seconds: float) -> float:
     return count / elapsed
 
 
-async def run(folder: Path, clients: int, seconds: float, value: bytes) -> list[Row]:
+async def run(folder: Path, seconds: float) -> list[Row]:
     """Measure everything on one new store."""
+    clients, value = CLIENTS, VALUE
     store = await SqliteStore.create(folder / "data.sqlite")
     writer = Writer(store, AlwaysPrimary(), cluster="bench", clock=HybridClock())
     reader = Reader(store)
@@ -99,29 +101,29 @@ async def run(folder: Path, clients: int, seconds: float, value: bytes) -> list[
         await store.commit([], writes)
 
     rows = [
-        await measure("store: commit, 1 client", 1, seconds, commit),
-        await measure(f"store: commit, {clients} clients", clients, seconds, commit),
-        await measure("store: commit of 500 keys, 1 client", 1, seconds, commit_many),
-        await measure(
-            f"writer: put, {clients} clients",
+        await _row("commit, 1 client", 1, seconds, commit),
+        await _row(f"commit, {clients} clients", clients, seconds, commit),
+        await _row("commit of 500 keys, 1 client", 1, seconds, commit_many),
+        await _row(
+            f"fenced put through the writer, {clients} clients",
             clients,
             seconds,
             lambda client, number: writer.put(key(client, number), value),
         ),
-        await measure(
-            f"writer: put with request id, {clients} clients",
+        await _row(
+            "the same with a request id",
             clients,
             seconds,
             lambda client, number: writer.put(b"id/" + key(client, number), value, f"{client}-{number}"),
         ),
-        await measure(
-            f"reader: get, {clients} clients",
+        await _row(
+            f"get through the reader, {clients} clients",
             clients,
             seconds,
             lambda client, number: reader.get(key(client, number % 1000)),
         ),
-        await measure(
-            "reader: list of 100 keys, 1 client",
+        await _row(
+            "list of 100 keys, 1 client",
             1,
             seconds,
             lambda _, number: reader.list(b"client-%d/" % (number % clients), limit=100, after=None),
@@ -133,23 +135,14 @@ async def run(folder: Path, clients: int, seconds: float, value: bytes) -> list[
     return rows
 
 
-def main() -> None:
-    """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--value-bytes", type=int, default=100)
-    parser.add_argument("--folder", type=Path, help="where the store is made; default: the temporary folder")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+async def measure(pace: Pace) -> Section:
+    """Measure the store in the temporary folder."""
+    busy = await calm(pace.patience_seconds)
+    with tempfile.TemporaryDirectory(prefix="grey-bench-") as name:
         folder = Path(name)
-        fsyncs = fsyncs_per_second(folder, 1.0)
-        rows = asyncio.run(run(folder, options.clients, options.seconds, bytes(options.value_bytes)))
-    lines = [f"{'what':<45} {'per second':>12} {'median ms':>10} {'p99 ms':>10}"]
-    lines += [f"{row.name:<45} {row.per_second:>12,.0f} {row.median:>10.2f} {row.p99:>10.2f}" for row in rows]
-    lines.append(f"{'disk: fsync of one page':<45} {fsyncs:>12,.0f}")
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        fsyncs = fsyncs_per_second(folder, min(1.0, pace.seconds))
+        rows = await run(folder, pace.seconds)
+    columns = ["the store by itself", "per second", "p50 ms", "p99 ms"]
+    cells = [[row.name, f"{row.per_second:,.0f}", f"{row.median:.2f}", f"{row.p99:.2f}"] for row in rows]
+    cells.append(["the disk: fsync of one page", f"{fsyncs:,.0f}", "", ""])
+    return Section("store", [Table(columns, cells)], busy)

@@ -38,6 +38,7 @@ from containers import (
     CHECKOUT,
     FLEET,
     SPEC,
+    SYSTEMD,
     Subnet,
     docker,
     is_ours,
@@ -101,7 +102,7 @@ def up(fleet: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     def host(name: str) -> bool:
         joined = wanted["hosts"][name].items()
         addresses = [(network_name(block, network), address) for network, address in joined]
-        spec = digest([image_name, addresses, wanted["names"], key])
+        spec = digest([image_name, addresses, wanted["names"], key, SYSTEMD])
         container = container_name(block, name)
         if container in there:
             if labels_of(there[container]).get(SPEC) == spec and there[container]["State"]["Running"]:

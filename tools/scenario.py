@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs Molecule's scenarios on the test fleet, one by one: ``scenario.py all|NAME... [--do COMMAND]``.
 
-COMMAND is Molecule's, ``test`` by default: create, converge, verify, login, destroy, ... Docker and the image
+COMMAND is Molecule's, ``test`` by default: create, converge, verify, destroy, ... Docker and the image
 are brought first. A failed run leaves the logs of every host in .cache/fleet/NAME/logs.
 """
 
@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import fleet
+import fleet_logs
 import get_docker
 import image
 from console import CACHE, ROOT, Failed, exclusive, report, say, seconds
@@ -74,6 +75,8 @@ def run_one(name: str, command: str) -> Counter[str]:
     if code != 0 and not counts["failed"]:
         counts["failed"] = 1
     say(f"{name}: molecule {command} ended with exit code {code} after {seconds(started)}")
+    if code != 0 and (standing := fleet.containers(name)):
+        fleet_logs.collect(standing, home / "logs")
     if code != 0 and (home / "logs").is_dir():
         say(f"{name}: the logs of every host are in {home / 'logs'}")
     return counts
@@ -95,12 +98,9 @@ def environment(name: str, sockets: str) -> dict[str, str]:
 def run_molecule(arguments: list[str], variables: dict[str, str]) -> tuple[int, Counter[str]]:
     """Run Molecule and show its output as it comes; count its steps and the tests that pytest ran in them."""
     counts: Counter[str] = Counter()
-    command = [str(BIN / "molecule"), *arguments]
-    if arguments[0] == "login":
-        return subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode, counts
     process = subprocess.Popen(
-        command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
+        [str(BIN / "molecule"), *arguments], cwd=ROOT, env=variables, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
     assert process.stdout is not None
     with process:

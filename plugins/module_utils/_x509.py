@@ -63,18 +63,30 @@ def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     """Read a private key; None when there is no file or no P-256 key in it."""
+    content = _content(path)
+    if content is None:
+        return None
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (FileNotFoundError, ValueError, TypeError):
+        key = serialization.load_pem_private_key(content, None)
+    except (ValueError, TypeError):
         return None
     return key if _is_p256(key) and isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
 def load_certificate(path: Path) -> x509.Certificate | None:
     """Read a certificate; None when there is no file or no certificate in it."""
+    content = _content(path)
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return None if content is None else x509.load_pem_x509_certificate(content)
+    except ValueError:
+        return None
+
+
+def _content(path: Path) -> bytes | None:
+    """Return a file's content. A file that is not there needs no library to be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
         return None
 
 

@@ -224,6 +224,24 @@ def test_a_foreign_certificate_is_replaced(world: World, tmp_path: Path) -> None
     assert Path(world.files["ca_file"]).read_text() == world.pem()
 
 
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose Python has no cryptography."""
+    monkeypatch.setattr(_x509, "MISSING", "ImportError: no module named cryptography")
+    for name in ("x509", "serialization", "ec", "hashes"):
+        monkeypatch.delattr(_x509, name)
+
+
+@pytest.mark.parametrize("state", ["requested", "installed"])
+@pytest.mark.usefixtures("no_library")
+def test_check_mode_foresees_certificates_on_a_host_without_a_release(world: World, state: str) -> None:
+    args = {**world.certificates(state, "", {"federation": ""}), "python": "/opt/grey/current/bin/python"}
+    assert passes("grey_certificates", args, check=True)["changed"]
+    assert "cryptography" in fails("grey_certificates", args)
+    Path(world.files["cert_file"]).write_text("")
+    assert "cryptography" in fails("grey_certificates", args, check=True)
+
+
 def test_a_new_authority_does_not_part_hosts_that_run(world: World, tmp_path: Path) -> None:
     world.pem()
     requests = {}

@@ -37,9 +37,9 @@ collection: ## build dist/grey-distributed-VERSION.tar.gz: the same files give t
 bundle: ## write dist/grey-bundle.tar for controllers without a network; BUNDLE='-e grey_bundle_etcd=false' and the like
 	@$(BOOTSTRAP) demo
 	@mkdir -p dist
-	@.venv/bin/ansible-playbook playbooks/bundle.yml -e grey_bundle=dist/grey-bundle.tar $(BUNDLE)
+	@$(VENV) tools/utf8.py .venv/bin/ansible-playbook playbooks/bundle.yml -e grey_bundle=dist/grey-bundle.tar $(BUNDLE)
 
-unit: ## the fast loop: unit tests of the node, the collection and the tools
+unit: ## the fast loop: unit tests of the node, the collection and the tools, without those that take long
 	@$(BOOTSTRAP) dev
 	@$(VENV) tools/get_etcd.py
 	@$(VENV) tools/lanes.py unit

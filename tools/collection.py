@@ -24,6 +24,7 @@ from ansible_collections.grey.distributed.plugins.module_utils import _wheel
 
 from console import CACHE, ROOT, Failed, report, run, say, tail, write_atomically
 from tree import build_ignore, kept_out, new, tracked
+from utf8 import use_utf8
 
 LOG = CACHE / "log" / "collection.log"
 
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) > 1:
         print("usage: collection.py [FOLDER]", file=sys.stderr)
         return 2
+    use_utf8()
     try:
         path = build(Path(arguments[0]) if arguments else ROOT / "dist")
     except Failed as failure:

@@ -51,6 +51,16 @@ def report(tool: str, failure: Failed) -> None:
         )
 
 
+def require_plain_path(path: Path, what: str, next_step: str) -> None:
+    """Refuse a folder of which programs' first lines, PATH, Ansible or supervisor would take a part only."""
+    strange = sorted(set(re.sub(r"[\w./+@~-]", "", str(path))))
+    if strange:
+        found = " ".join("a space" if character == " " else repr(character) for character in strange)
+        raise Failed(
+            f"{what} is {path}: wanted a path of letters, digits and ./+@~_- only, found {found}", next_step
+        )
+
+
 def seconds(since: float) -> str:
     """Return the time since a ``time.monotonic()`` value as text, for example ``4.2 s``."""
     return f"{time.monotonic() - since:.1f} s"

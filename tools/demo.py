@@ -18,7 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, tail
+from console import CACHE, ROOT, Failed, exclusive, report, require_plain_path, run, say, seconds, tail
+from utf8 import use_utf8
 
 DEMO = Path(os.environ.get("GREY_DEMO_ROOT") or ROOT / ".demo").resolve()
 FEDERATION = "global-grey"
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in actions:
         print(f"usage: demo.py {'|'.join(actions)}", file=sys.stderr)
         return 2
+    use_utf8()
     try:
         with exclusive(CACHE / "demo.lock", "another make demo"):
             actions[arguments[0]]()
@@ -48,6 +50,7 @@ def main(arguments: list[str]) -> int:
 
 def up() -> None:
     """Deploy, or find that there is nothing to do; then show what stands and what to try."""
+    require_plain_path(DEMO, "the demo's folder", "name another one: GREY_DEMO_ROOT=/other/folder make demo")
     started = time.monotonic()
     say(f"deploying inventories/local below {DEMO}")
     log = CACHE / "log" / "deploy.log"

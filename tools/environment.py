@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,19 @@ import time
 import tomllib
 from pathlib import Path
 
-from console import CACHE, ROOT, Failed, exclusive, report, run, say, seconds, tail, write_atomically
+from console import (
+    CACHE,
+    ROOT,
+    Failed,
+    exclusive,
+    report,
+    require_plain_path,
+    run,
+    say,
+    seconds,
+    tail,
+    write_atomically,
+)
 
 VENV = ROOT / ".venv"
 STAMP = VENV / "grey-stamp.json"
@@ -49,6 +62,9 @@ def main(arguments: list[str]) -> int:
 
 def ensure(wanted: str, *, install_missing: bool = False) -> None:
     """Make the environment hold one of the sets; cheap when it already does."""
+    require_plain_path(
+        ROOT, "this checkout's folder", f"move it, for example: mv {shlex.quote(str(ROOT))} ~/grey"
+    )
     if install_missing:
         install_system_venv()
     if up_to_date(wanted):

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "checks"))
 from house import git_files
 
 from console import CACHE, ROOT, say, seconds
+from utf8 import use_utf8
 
 BIN = Path(sys.prefix) / "bin"
 COLLECTIONS = CACHE / "lint" / "collections"
@@ -34,6 +35,7 @@ def main(wanted: list[str]) -> int:
         return 2
     chosen = {name: check for name, check in checks.items() if not wanted or name in wanted}
     link_collections()
+    use_utf8()
     failed = []
     with ThreadPoolExecutor(max_workers=2) as pool:
         futures = {pool.submit(run_one, *check): (name, time.monotonic()) for name, check in chosen.items()}
@@ -68,8 +70,8 @@ def commands() -> dict[str, tuple[list[str], Path]]:
         "mypy node": ([f"{BIN}/mypy"], ROOT / "node"),
         "mypy collection": ([*strict, "-p", f"{package}.module_utils"], COLLECTIONS),
         "mypy tools": ([*strict, *typed], ROOT / "tools"),
-        "ruff check": ([f"{BIN}/ruff", "check", "--quiet", "."], ROOT),
-        "ruff format": ([f"{BIN}/ruff", "format", "--check", "--quiet", "--diff", "."], ROOT),
+        "ruff check": ([f"{BIN}/ruff", "check", "--quiet", ".", "node"], ROOT),
+        "ruff format": ([f"{BIN}/ruff", "format", "--check", "--quiet", "--diff", ".", "node"], ROOT),
         "yamllint": ([f"{BIN}/yamllint", "--strict", *yaml], ROOT),
         "shellcheck": ([f"{BIN}/shellcheck", *shell], ROOT),
         "changelog": ([f"{BIN}/antsibull-changelog", "lint"], ROOT),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from console import CACHE, ROOT, run, say, seconds, tail
 from tree import build_ignore, kept_out, new, tracked
+from utf8 import use_utf8
 
 HOME = CACHE / "sanity"
 TREE = HOME / "tree" / "ansible_collections" / "grey" / "distributed"
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     copy_tree()
     seed_pip_script()
+    use_utf8()
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     tool = [f"{sys.prefix}/bin/ansible-test", "sanity", "--python", version, "--color", "no"]
     chosen = [word for name in arguments for word in ("--test", name)]

@@ -147,8 +147,8 @@ class Vault:
         if certificate.not_valid_after_utc <= _x509.now():
             raise GreyError(
                 f"{path}: the authority {name} expired at {certificate.not_valid_after_utc:%Y-%m-%d}; "
-                "move the folder "
-                "away and deploy again to make a new one, which replaces every certificate"
+                "move the folder away and deploy again with -e trust_replace=true to make a new one, which "
+                "replaces every certificate"
             )
 
     def _keep_closed(self, path: Path) -> None:
@@ -172,12 +172,16 @@ def sign(
     requests: Mapping[str, Sequence[Mapping[str, str]]],
     life: datetime.timedelta,
     *,
+    replace: bool,
     check: bool,
 ) -> tuple[dict[str, dict[str, str]], list[Change]]:
     """Sign the requests of all hosts: host to name to PEM (empty in check mode).
 
-    Names come from the entitlements. A request for other names is refused, and then nothing is signed.
+    Names come from the entitlements. A request for other names is refused, and then nothing is signed. So are
+    requests of hosts that all trust another authority, unless ``replace`` says that it is to go.
     """
+    if not replace:
+        _refuse_another_authority(entitlements, requests)
     signed: dict[str, dict[str, str]] = {}
     changes = []
     for host, items in requests.items():
@@ -192,6 +196,31 @@ def sign(
             signed.setdefault(host, {})[name] = pem
             changes.append(Change(f"{host}: {name}", "", f"a certificate for {allowed.names}"))
     return signed, changes
+
+
+def _refuse_another_authority(
+    entitlements: Mapping[str, Mapping[str, Entitlement]],
+    requests: Mapping[str, Sequence[Mapping[str, str]]],
+) -> None:
+    """Fail when all hosts have certificates of another authority than ours: ours was made by mistake.
+
+    A controller whose folder was lost makes new authorities. To give their certificates to hosts that run
+    would part those that have them already from those that do not yet.
+    """
+    foreign: dict[str, dict[str, bool]] = {}
+    for host, items in requests.items():
+        asked: dict[str, Sequence[str]] = {item["name"]: item.get("reasons") or () for item in items}
+        for name, allowed in entitlements.get(host, {}).items():
+            if "missing" not in asked.get(name, ()):
+                foreign.setdefault(allowed.authority, {})[host] = "foreign issuer" in asked.get(name, ())
+    for authority, hosts in foreign.items():
+        if len(hosts) > 1 and all(hosts.values()):
+            raise GreyError(
+                f"authority {authority}: wanted the one that the hosts trust, found another one: the "
+                f"certificates of {', '.join(hosts)} are all somebody else's. Restore the controller's "
+                "folder (grey_controller_dir) from its backup. If it is lost for good, -e trust_replace=true "
+                "gives all hosts new certificates; they do not hear each other meanwhile"
+            )
 
 
 def _sign_one(

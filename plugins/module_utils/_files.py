@@ -191,10 +191,19 @@ def explain(error: OSError, path: Path) -> GreyError:
         errno.ENOSPC: "the file system is full: make room and run again",
         errno.EDQUOT: "the quota is used up: make room and run again",
         errno.EROFS: "the file system is mounted read-only",
-        errno.ENOENT: "the folder above does not exist: run the phase 'prepare' first",
+        errno.ENOENT: _why_missing(Path(os.fsdecode(error.filename or path))),
         errno.ENOTDIR: "a file stands where a folder is wanted: move it away",
     }.get(error.errno or 0, "look at the path on the host")
     return GreyError(f"{error.filename or path}: {error.strerror or error}; {hint}")
+
+
+def _why_missing(path: Path) -> str:
+    if path.parent.is_dir():
+        return (
+            "the folder above is there, so something removed or renamed this file meanwhile: see that no "
+            "other program and no other key of the configuration uses this path, then run again"
+        )
+    return "the folder above does not exist: run the phase 'prepare' first"
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ class Inventory:
     ``groups`` are all groups, ``group`` the one of all hosts of the deployment. By host: ``addresses`` its
     own one, ``sources`` further ones that its connections come from, ``engines`` one of ENGINES.
     ``store_port`` and ``engine_port`` are where members of the federation store and of an engine talk with
-    each other. Hosts that are ``leaving`` count as gone; those that are ``replaced`` stay, with new members.
+    each other, ``other_ports`` what else listens on every host, by its name. Hosts that are ``leaving`` count
+    as gone; those that are ``replaced`` stay, with new members.
     """
 
     groups: Mapping[str, Sequence[str]]
@@ -41,6 +42,7 @@ class Inventory:
     group: str
     store_port: int
     engine_port: int
+    other_ports: Mapping[str, int]
     leaving: Sequence[str] = ()
     replaced: Sequence[str] = ()
 
@@ -69,6 +71,7 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
         *_group_faults(clusters, inventory),
         *_host_faults(clusters, inventory),
         *_engine_faults(clusters, inventory),
+        *_port_faults(federation, inventory),
     ]
     if faults:
         raise GreyError(
@@ -281,6 +284,26 @@ def _engine_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) 
                 f"{group_name(name)}, found {len(hosts)}: {', '.join(hosts)}; set grey_engine: etcd, or "
                 "remove the others"
             )
+
+
+def _port_faults(federation: Mapping[str, Any], inventory: Inventory) -> Iterator[str]:
+    """Say where two programs of a host would listen on one port."""
+    for cluster in federation["clusters"]:
+        wanted = {
+            "the key-value API (endpoint in the federation file)": cluster["endpoint"]["port"],
+            "the control plane (control_plane.endpoint)": federation["control_plane"]["endpoint"]["port"],
+            **inventory.other_ports,
+            "the federation store's members (grey_federation_store_peer_port)": inventory.store_port,
+            "the engine's members (grey_engine_peer_port)": inventory.engine_port,
+        }
+        users: dict[int, str] = {}
+        for purpose, port in wanted.items():
+            if port in users:
+                yield (
+                    f"cluster {cluster['name']}: wanted a port of its own for {purpose}, found {port}, "
+                    f"which is that of {users[port]}; choose another one"
+                )
+            users.setdefault(port, purpose)
 
 
 def _at(address: str, port: int) -> str:

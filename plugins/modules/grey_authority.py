@@ -82,6 +82,12 @@ options:
     description: How long a signed certificate lives, in seconds.
     type: float
     default: 259200
+  replace:
+    description:
+      - Whether hosts that all have certificates of another authority get new ones. Without it, their requests are refused,
+        because it means that the authority in O(directory) is not theirs.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -146,6 +152,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             {host: _entitlements(host, items) for host, items in params["entitlements"].items()},
             params["requests"],
             datetime.timedelta(seconds=params["leaf_seconds"]),
+            replace=params["replace"],
             check=check,
         )
         return Outcome(
@@ -201,6 +208,7 @@ def main() -> None:
             "entitlements": {"type": "dict", "default": {}},
             "requests": {"type": "dict", "default": {}},
             "leaf_seconds": {"type": "float", "default": 259200},
+            "replace": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

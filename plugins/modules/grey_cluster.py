@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: grey_cluster
 short_description: Members of a cluster's engine or of the federation store
-version_added: 0.3.0
+version_added: 0.2.0
 description:
   - Waits until the host's member is part of a healthy majority, takes new members in, lets them vote and removes members.
   - A new member is taken in as a learner, which does not count for the majority, and votes once it has caught up.

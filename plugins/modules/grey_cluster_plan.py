@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: grey_cluster_plan
 short_description: Decide which etcd groups begin anew, and which hosts join one that exists
-version_added: 0.3.0
+version_added: 0.2.0
 description:
   - Decides from what the hosts remember of their members, for the federation store and for the engine of each cluster.
   - A group begins only when most of its hosts were asked and none of them remembers it. When fewer were asked, nobody

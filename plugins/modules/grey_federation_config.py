@@ -12,8 +12,8 @@ short_description: Read and check the federation file, and place the hosts in it
 version_added: 0.1.0
 description:
   - Runs C(grey-ctl config show) on the controller and returns the federation with all defaults filled in.
-  - Checks that every cluster has hosts, that no host is in two clusters, that every host has an address, and that the
-    engine of each cluster can have its hosts.
+  - Checks that every cluster has hosts, that no host is in two clusters, that every host has an address, that no two programs
+    of a host have one port, and that the engine of each cluster can have its hosts.
   - Contacts no host, so that a wrong file or inventory is refused before anything is touched.
 author:
   - Grey Distributed contributors (@grey-distributed)
@@ -46,6 +46,14 @@ options:
       - V(auto) is V(etcd) for a cluster of several hosts.
     type: dict
     default: {}
+  metrics_port:
+    description: The port of metrics and health.
+    type: int
+    default: 9090
+  store_client_port:
+    description: The port of the federation store for greyd.
+    type: int
+    default: 2379
   store_port:
     description: The port that members of the federation store talk with each other at.
     type: int
@@ -157,6 +165,10 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         group=params["group"],
         leaving=params["leaving"],
         replaced=params["replaced"],
+        other_ports={
+            "metrics (grey_metrics_port)": params["metrics_port"],
+            "the federation store (grey_federation_store_client_port)": params["store_client_port"],
+        },
         store_port=params["store_port"],
         engine_port=params["engine_port"],
     )
@@ -182,6 +194,8 @@ def main() -> None:
             "engines": {"type": "dict", "default": {}},
             "leaving": {"type": "list", "elements": "str", "default": []},
             "replaced": {"type": "list", "elements": "str", "default": []},
+            "metrics_port": {"type": "int", "default": 9090},
+            "store_client_port": {"type": "int", "default": 2379},
             "store_port": {"type": "int", "default": 2380},
             "engine_port": {"type": "int", "default": 2390},
             "group": {"type": "str", "default": "grey"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: grey_programs
 short_description: Keep programs running under systemd or supervisord
-version_added: 0.3.0
+version_added: 0.2.0
 description:
   - Writes what the manager of programs reads (systemd's units, or supervisord's configuration), and waits until the programs
     run.

@@ -49,7 +49,7 @@ class Demo:
             **{name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)},
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(home),
-            "LANG": "C.UTF-8",
+            "LANG": "xx_YY.UTF-8",  # as after ssh from a machine whose locale this one lacks
             "USER": user.pw_name if user else os.environ.get("USER", "root"),
             "GREY_DEMO_ROOT": str(self.root),
             "GREY_DEMO_NET": network,
@@ -84,16 +84,17 @@ class Demo:
         """Run grey-ctl; warnings are in ``stderr``."""
         return self.run(".venv/bin/grey-ctl", *arguments, check=check, apart=True)
 
-    def playbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def playbook(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the deployment's playbook itself."""
-        command = [
-            ".venv/bin/ansible-playbook",
-            "playbooks/deploy.yml",
-            "-i",
-            "inventories/local",
-            *arguments,
-        ]
-        return self.run(*command)
+        deploy = ("playbooks/deploy.yml", "-i", "inventories/local")
+        return self.ansible("ansible-playbook", *deploy, *arguments, check=check)
+
+    def ansible(
+        self, *command: str, check: bool = True, apart: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of Ansible's programs in a shell that has sourced .demo/env."""
+        shell = ("sh", "-c", '. "$0" && exec "$@"', str(self.root / "env"))
+        return self.run(*shell, *command, check=check, apart=apart)
 
     def status(self) -> dict[str, str]:
         """Return each cluster's status."""

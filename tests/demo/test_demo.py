@@ -97,7 +97,7 @@ def test_the_inventory_plugin_knows_the_live_role(demo: Demo) -> None:
     (folder / "grey.yml").write_text(
         "plugin: grey.distributed.federation\nhosts: {gcp-west: {gcp-west-1: }}\n"
     )
-    said = demo.run(".venv/bin/ansible-inventory", "-i", "live/grey.yml", "--list", apart=True)
+    said = demo.ansible("ansible-inventory", "-i", "live/grey.yml", "--list", apart=True)
     found = json.loads(said.stdout)
     assert found["role_primary"]["children"] == ["cluster_aws_east"], said.stderr
     values = found["_meta"]["hostvars"]["gcp-west-1"]
@@ -126,14 +126,25 @@ def test_a_wrong_file_is_refused_before_any_host_is_touched(demo: Demo) -> None:
     wrong = demo.checkout / "wrong.yaml"
     wrong.write_text(own.replace("batch_size: 1000", "batchsize: 1000"), encoding="utf-8")
     before = demo.processes(), snapshot(demo.root)
-    done = demo.run(
-        ".venv/bin/ansible-playbook", "playbooks/deploy.yml", "-i", "inventories/local",
-        "-e", f"grey_federation_file={wrong}", check=False,
-    )  # fmt: skip
+    done = demo.playbook("-e", f"grey_federation_file={wrong}", check=False)
     line = own[: own.index("batch_size")].count("\n") + 1
     assert done.returncode != 0
     assert f"wrong.yaml:{line}" in done.stdout and "batchsize" in done.stdout and "batch_size" in done.stdout
     assert (demo.processes(), snapshot(demo.root)) == before
+
+
+def test_a_cluster_that_stays_away_says_why(demo: Demo) -> None:
+    file = demo.root / "gcp-west-1" / "etc" / "grey" / "grey.yaml"
+    before = file.read_text(encoding="utf-8")
+    assert "mode: cluster" in before
+    file.write_text(before.replace("mode: cluster", "mode: clustr"), encoding="utf-8")
+    demo.kill("greyd")
+    done = demo.playbook("--tags", "federation", "-e", "grey_federation_wait=15", check=False)
+    assert done.returncode != 0
+    assert re.search(r"gcp-west-1:\n +greyd: .*/grey\.yaml:\d+: node\.mode: expected cluster", done.stdout)
+    file.write_text(before, encoding="utf-8")
+    demo.make("demo")
+    assert_whole(demo)
 
 
 def test_a_write_on_the_primary_is_read_on_the_others(demo: Demo) -> None:

@@ -130,3 +130,12 @@ def test_the_fault_of_a_run_is_what_is_shown() -> None:
         "    found process 7",
     ]
     assert "boom" in demo.fault("Traceback\nboom\n")
+
+
+def test_a_demo_in_a_folder_that_would_fail_later_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "DEMO", tmp_path / "my demo")
+    with pytest.raises(Failed, match=r"the demo.s folder is .*my demo: .* found a space") as caught:
+        demo.up()
+    assert "GREY_DEMO_ROOT=/other/folder" in caught.value.next_step

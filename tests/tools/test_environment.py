@@ -221,3 +221,26 @@ def test_a_command_that_takes_too_long_is_killed_with_its_children(tmp_path: Pat
     )
     assert (code, output) == (124, "begun\n")
     assert (tmp_path / "log").read_text() == "begun\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [("my grey", "a space"), ("a:b", "':'"), ("50%;{}", "'%' ';' '{' '}'"), ("a\nb", "'\\n'")],
+)
+def test_a_checkout_in_a_folder_that_would_fail_later_is_refused_first(
+    folder: str,
+    found: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(environment, "ROOT", tmp_path / folder / "grey")
+    assert environment.main(["demo"]) == 2
+    said = capsys.readouterr().err
+    assert f"only, found {found}\n" in said
+    assert "next: move it, for example: mv " in said and "~/grey" in said
+
+
+@pytest.mark.parametrize("folder", ["/home/josé/grey-1.0_x", "/opt/a+b@c~d"])
+def test_plain_folders_are_fine(folder: str) -> None:
+    console.require_plain_path(Path(folder), "this", "")

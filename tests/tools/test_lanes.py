@@ -102,3 +102,21 @@ def test_the_kept_restorer_goes_after_the_machines_own(
     (tmp_path / "restorer").mkdir()
     lanes.use_etcd(tmp_path / "path")
     assert os.environ["PATH"] == f"/opt/etcd-3.5:/usr/bin:{tmp_path}/restorer"
+
+
+def test_the_fast_loop_leaves_out_only_what_the_whole_run_has() -> None:
+    known = lanes.lanes()
+    for name in lanes.GROUPS["unit"]:
+        whole = known[name.removeprefix("unit-")]
+        assert whole.name in lanes.GROUPS["all"]
+        assert known[name].folder == whole.folder
+        assert not whole.variables
+
+
+def test_a_lane_has_its_own_variables(run, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    program = "import os; print(os.environ['GREY_SCHEDULES'], 'passed in 1s')"
+    lane = lanes.Lane("a", [sys.executable, "-c", program], variables={"GREY_SCHEDULES": "7"})
+    run(b="print('1 passed')")
+    monkeypatch.setattr(lanes, "lanes", lambda: {"a": lane})
+    assert lanes.main(["a"]) == 0
+    assert closing(capsys.readouterr().out) == "7 passed, 0 failed"

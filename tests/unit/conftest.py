@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Ansible refuses a locale that is not UTF-8, and pytest may be called from one.
+os.environ["LC_ALL"] = "C.UTF-8"
 
 
 def _importable() -> bool:

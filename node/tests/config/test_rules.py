@@ -129,10 +129,62 @@ def test_names_of_one_inventory_group(edited: Edited, verbatim: str) -> None:
             ("federation.grey.internal:8443", "federation.grey.internal:9090"),
             "f.yaml:7: federation.control_plane.endpoint: port 9090 serves the metrics of every node; use 8443",
         ),
+        (
+            ("federation.grey.internal:8443", "federation.grey.internal:8080"),
+            "f.yaml:7: federation.control_plane.endpoint: port 8080 is that of aws-east and 2 more; use 8443",
+        ),
     ],
 )
 def test_hosts_and_ports(edited: Edited, change: tuple[str, str], expected: str) -> None:
     assert edited(change).faults() == [expected]
+
+
+def test_localhost_is_another_host_on_every_host(edited: Edited) -> None:
+    words = "expected a host that all clusters reach, found {}; write its name or address; an inventory's grey_names says which address a name has"
+    changed = edited(
+        ("grey-west.example.com", "localhost"),
+        ("grey-chi.edge.internal", "Chi.LOCALHOST"),
+        ("endpoint: federation.grey.internal", "endpoint: localhost"),
+        ("  name: global-grey\n", "  name: global-grey\n  domain: grey.internal\n"),
+    )
+    assert changed.faults() == [
+        f"f.yaml:8: federation.control_plane.endpoint: {words.format('localhost')}",
+        f"f.yaml:23: federation.clusters[1].endpoint: {words.format('localhost')}",
+        f"f.yaml:29: federation.clusters[2].endpoint: {words.format('chi.localhost')}",
+    ]
+
+
+def test_one_cluster_alone_may_be_at_localhost(edited: Edited) -> None:
+    one = re.sub(r"    - name: (gcp-west|edge-chicago)\n(      .*\n|\s*\n)+", "", edited.text)
+    alone = type(edited)(one)(
+        ("grey-east.example.com", "localhost"),
+        ("auto_failover: true", "auto_failover: false"),
+        ("min_insync_replicas: 1", "min_insync_replicas: 0"),
+    )
+    assert alone.read().clusters[0].endpoint.host == "localhost"
+
+
+def test_loopback_addresses_may_stand_for_hosts_of_one_machine(edited: Edited) -> None:
+    read = edited(
+        ("grey-east.example.com", "127.0.0.1"),
+        ("grey-west.example.com", "127.0.0.2"),
+        ("grey-chi.edge.internal:8080", "'[::1]:8080'"),
+    ).read()
+    assert [cluster.endpoint.host for cluster in read.clusters] == ["127.0.0.1", "127.0.0.2", "::1"]
+
+
+def test_no_port_is_recommended_that_would_be_refused(edited: Edited) -> None:
+    control, west = "federation.grey.internal:8443", "grey-west.example.com:8080"
+    assert edited(
+        (control, control.replace("8443", "8080")), (west, west.replace("8080", "8443"))
+    ).faults() == [
+        "f.yaml:7: federation.control_plane.endpoint: port 8080 is that of aws-east and 1 more; use 8444"
+    ]
+    alone = edited((":8080", ":8081"), (control, control.replace("8443", "8080")))
+    assert alone(("grey-west.example.com:8081", "grey-west.example.com:9090")).faults() == [
+        "f.yaml:22: federation.clusters[1].endpoint: port 9090 serves the metrics of every node; "
+        "use another port, for example 8081"
+    ]
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[2001:db8::1]", "federation"])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501 - messages stand in one piece, so that they can be searched for
+# ruff: noqa: E501, ISC004 - messages stand in one piece, so that they can be searched for
 
 from __future__ import annotations
 
@@ -85,12 +85,31 @@ def test_endpoints(text: str, host: str, port: int) -> None:
             "[fe80::1%eth0]:80",
             'expected HOST:PORT, found "[fe80::1%eth0]:80"; "fe80::1%eth0" is not an IPv6 address',
         ),
+        *(
+            (
+                f"{host}:80",
+                f'expected HOST:PORT, found "{host}:80"; {host.strip("[]")} is {what}: '
+                "write the name or address by which others reach the host",
+            )
+            for host, what in (
+                ("0.0.0.0", "every address of a host and the address of none"),
+                ("[::]", "every address of a host and the address of none"),
+                ("224.0.0.1", "an address of many hosts"),
+                ("[ff02::1]", "an address of many hosts"),
+                ("255.255.255.255", "an address of many hosts"),
+            )
+        ),
     ],
 )
 def test_wrong_endpoints(text: str, error: str) -> None:
     with pytest.raises(BadValue) as caught:
         values.endpoint(text)
     assert str(caught.value) == error
+
+
+def test_no_host_in_the_other_protocol_either() -> None:
+    with pytest.raises(BadValue, match="every address of a host and the address of none"):
+        values.endpoint("[::ffff:0.0.0.0]:80")
 
 
 @pytest.mark.parametrize(
@@ -158,3 +177,12 @@ def test_what_a_reader_takes_the_pattern_for_editors_takes_too(name: str, data: 
     except BadValue:
         return
     assert re.search(part["pattern"], text)
+
+
+def test_paths_that_no_file_system_takes() -> None:
+    assert values.path(f"/a/{'é' * 120}") == f"/a/{'é' * 120}"
+    assert values.path("/a" * 512) == "/a" * 512
+    with pytest.raises(BadValue, match="expected at most 240 bytes between two /, found 242: "):
+        values.path(f"/a/{'é' * 121}/b")
+    with pytest.raises(BadValue, match="expected a path of at most 1024 bytes, found 1026; choose a shorter"):
+        values.path("/a" * 513)

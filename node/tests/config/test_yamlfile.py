@@ -130,12 +130,34 @@ def test_a_byte_order_mark_of_utf_8_is_fine() -> None:
         ("a: 1\n\tb: 1", None),
         (
             'a: "\\UFFFFFFFF"',
-            ["f.yaml: not valid YAML: an escape names no character; look for \\U in double quotes"],
+            ["f.yaml:1: not valid YAML: an escape names no character; look for \\U in double quotes"],
         ),
         (
-            "a: \x01",
+            'a: "\\U0010FFFD"\nb: "\\U00110000"',
+            ["f.yaml:2: not valid YAML: an escape names no character; look for \\U in double quotes"],
+        ),
+        ("a: \x01", ["f.yaml:1: found the control character U+0001; remove it"]),
+        ("# é\n\na: 1\nb: \x1b[0m\n", ["f.yaml:4: found the control character U+001B; remove it"]),
+        (
+            'a: 1\nb: "x\nc: 2\n\nd: 3\n',
             [
-                "f.yaml: not valid YAML: special characters are not allowed; correct this line or the one before"
+                "f.yaml:2: not valid YAML: the quote that opens in this line is never closed; close it, or escape it where it belongs to the text"
+            ],
+        ),
+        (
+            "a: 'x\nb: 2\n---\nc: 3\n",
+            [
+                "f.yaml:1: not valid YAML: the quote that opens in this line is never closed; close it, or escape it where it belongs to the text"
+            ],
+        ),
+        (
+            "a: 1\nb\nc: 2\n",
+            ["f.yaml:2: not valid YAML: could not find expected ':'; correct this line or the one before"],
+        ),
+        (
+            "a: [1,\n2,\n3,\n4\n",
+            [
+                "f.yaml:5: not valid YAML: expected ',' or ']', but got '<stream end>'; correct this line or the one before, or close the bracket of line 1"
             ],
         ),
         ("", ["f.yaml:1: expected a mapping of keys; the file is empty or holds another kind of value"]),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.processes
 
+
 @pytest.fixture
 def engine() -> Iterator[EngineCluster]:
     made = EngineCluster(3)

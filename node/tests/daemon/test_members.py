@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that change the members of an engine, typed on its hosts, and what a host may start as afterwards."""
+"""The commands that change the members of an engine, typed on its hosts, and what a host may start as."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_a_host_joins_leaves_and_joins_anew(engine: EngineCluster) -> None:
             marker = json.loads(Path(second.member.marker_file).read_text())
             assert marker == {"state": "member", "peers": [str(first.member.peer)]}
             assert "etcd still runs on" in refused(there, "forget", code=1)
-        assert "node-2 still is a member of the cluster's engine: remove it" in refused(there, "forget", code=1)
+        assert "node-2 still is a member of the cluster's engine: remove it" in refused(
+            there, "forget", code=1
+        )
         with becoming([there]):
             assert greyd(there, "--check-health", "--wait", "30").returncode == 0
             gone = said(here, "remove", "--name", second.name)
@@ -90,7 +92,10 @@ def test_a_host_joins_leaves_and_joins_anew(engine: EngineCluster) -> None:
         assert f"add --name node-2 --peer {second.member.peer}" in why
         moved = said(there, "forget")
         assert moved["changed"]
-        assert [Path(path).name.split("-")[0] for path in moved["moved"]] == ["data.removed", "member.json.removed"]
+        assert [Path(path).name.split("-")[0] for path in moved["moved"]] == [
+            "data.removed",
+            "member.json.removed",
+        ]
         assert all(Path(path).exists() for path in moved["moved"])
         assert said(there, "forget") == {"changed": False, "moved": []}
         assert said(here, "add", *as_argument(second))["changed"]

@@ -34,7 +34,7 @@ async def typed(node: GreyNode, *arguments: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def load(federation: RunningFederation, prefix: str) -> AsyncIterator[Load]:
-    """Write to all nodes that there are now; in the end every node that is left shows what was acknowledged."""
+    """Write to all nodes that there are now; in the end every node left shows what was acknowledged."""
     writing = Load(federation, prefix, federation.clusters[PRIMARY], request_seconds=3.0)
     running = asyncio.create_task(writing.run(4))
     try:

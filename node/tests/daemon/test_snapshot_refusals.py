@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -304,12 +305,17 @@ def test_no_throw_away_engine_survives(shared: GreyNode, tmp_path: Path, number:
     config = tmp_path / "frozen.yaml"
     config.write_text(json.dumps(plain))
     command = [GREYD, "snapshot", "verify", str(path), "--scratch", str(tmp_path), "--config", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    temporary = tempfile.mkdtemp(prefix="grey-")  # short, for its sockets
+    environment = os.environ | {"TMPDIR": temporary}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
         until(lambda: bool(scratch_engines(tmp_path)))
         process.send_signal(number)
         process.wait(20)
         until(lambda: not scratch_engines(tmp_path))
-    left = [name for name in names(tmp_path) if "scratch" in name]
+    left = [name for name in (*names(tmp_path), *names(Path(temporary))) if "scratch" in name]
+    shutil.rmtree(temporary)
     assert bool(left) == (number == signal.SIGKILL)
 
 

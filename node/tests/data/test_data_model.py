@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from support.bounds import model_runs
 from support.fences import FakeFence
 from support.memory_store import MemoryStore
 from support.virtual_time import VirtualLoop
@@ -450,4 +451,6 @@ class DataModel(RuleBasedStateMachine):
 
 
 TestDataModel = pytest.mark.usefixtures("quiet")(DataModel.TestCase)
-TestDataModel.settings = settings(max_examples=40, stateful_step_count=20, deadline=None, database=None)
+TestDataModel.settings = settings(
+    max_examples=model_runs(40), stateful_step_count=20, deadline=None, database=None
+)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from support.bounds import model_runs
 from support.engines import SqliteEngine
 from support.faulty_store import FaultyStore
 from support.fences import FakeFence, FakeWall
@@ -316,4 +317,6 @@ class WriterModel(RuleBasedStateMachine):
 
 
 TestWriterModel = WriterModel.TestCase
-TestWriterModel.settings = settings(max_examples=60, stateful_step_count=12, deadline=None, database=None)
+TestWriterModel.settings = settings(
+    max_examples=model_runs(60), stateful_step_count=12, deadline=None, database=None
+)

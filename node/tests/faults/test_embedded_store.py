@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from support.history_faults import (
     frozen,
     killed,
@@ -18,6 +19,8 @@ from support.history_world import DETECTION, primary_cluster
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.processes
 
 FAULTS = [
     on_renewer("greyd killed", killed, engine_too=False, survived=False, seconds=0.2),

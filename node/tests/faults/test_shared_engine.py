@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from support.history_faults import (
     all_killed,
     engine_without_majority,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 SECONDS = 1.0
 LONG = 1.5 * DETECTION
+pytestmark = pytest.mark.processes
+
 FAULTS = [
     on_renewer("renewer's greyd killed", killed, engine_too=False, survived=True, seconds=SECONDS),
     on_renewer("renewer's greyd frozen", frozen, engine_too=False, survived=True, seconds=LONG),

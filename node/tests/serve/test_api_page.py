@@ -41,7 +41,7 @@ def rows(section: str) -> dict[tuple[str, str], Row]:
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, item in DOCUMENT["paths"].items():
-        for method in item.keys() - {"parameters"}:
+        for method in sorted(item.keys() - {"parameters"}):
             yield method, path, item[method]
 
 

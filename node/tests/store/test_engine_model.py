@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.bounds import model_runs
 from support.engines import EtcdEngine, SqliteEngine
 
 from grey.store.interface import Compacted, Compare, CompareFailed, Item, Write
@@ -247,7 +248,9 @@ class EtcdModel(EngineModel):
 
 
 TestEngineModel = EngineModel.TestCase
-TestEngineModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, database=None)
+TestEngineModel.settings = settings(
+    max_examples=model_runs(40), stateful_step_count=30, deadline=None, database=None
+)
 
 TestEtcdModel = pytest.mark.processes(EtcdModel.TestCase)
 TestEtcdModel.settings = settings(max_examples=4, stateful_step_count=30, deadline=None, database=None)

@@ -17,6 +17,8 @@ from grey.store import etcd_change
 from grey.store.etcd_membership import ChangeRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grey.store.etcd_change import Changed
 
 UNHEALTHY = "etcdserver: unhealthy cluster"
@@ -29,7 +31,7 @@ def fault(said: str, *, carried_out: bool | None) -> MemberFault:
 
 
 class FakeGroup:
-    """Does what it is asked. ``faults`` are raised first; one whose outcome is open may be ``carried_out``."""
+    """Does what it is asked. ``faults`` are raised first; one with an open outcome may be ``carried_out``."""
 
     def __init__(self, *faults: MemberFault, carried_out: bool = False) -> None:
         self.members = [GroupMember("a", "1", "10.0.0.1:2380", learner=False, reachable=True, leader=True)]
@@ -71,6 +73,10 @@ class FakeGroup:
     async def remove(self, member: GroupMember) -> None:
         self.calls.append("remove")
         self._ask([each for each in self.members if each.id != member.id])
+
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        assert [each.id for each in members] == [each.id for each in self.members]
+        self.calls.append("lift")
 
     def _ask(self, after: list[GroupMember]) -> None:
         if not self.faults:
@@ -139,7 +145,7 @@ def test_an_open_outcome_is_looked_up(*, carried_out: bool) -> None:
     done = run_virtual(remove(group, "b"))
     assert done.changed
     assert [each.name for each in done.members] == ["a"]
-    assert group.calls == ["remove"] * (1 if carried_out else 2)
+    assert group.calls == [*["remove"] * (1 if carried_out else 2), "lift"]
 
 
 def test_somebody_else_was_quicker() -> None:
@@ -160,7 +166,7 @@ def test_leadership_goes_first_and_removal_does_not_depend_on_it() -> None:
         group.voter()
         done = run_virtual(remove(group, "a"))
         assert [each.name for each in done.members] == ["b"]
-        assert group.calls == ["move a b", "remove"]
+        assert group.calls == ["move a b", "remove", "lift"]
 
 
 def test_the_one_that_is_removed_is_not_asked_again() -> None:

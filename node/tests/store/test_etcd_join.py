@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host's member may start as, by what the others say: the decisions alone, and what they are read from."""
+"""What a host's member may start as, by what the others say: the decisions, and what they are read from."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def test_who_still_is_a_member() -> None:
     with_it, without = [listed(1), listed(3)], [listed(1)]
     assert still_member(data(), Identity(3, CLUSTER), answers(with_it))
     assert not still_member(data(), Identity(3, CLUSTER), answers(without))
-    assert not still_member(data(), Identity(3, CLUSTER), answers([listed(1), Listed(9, "", str(OWN), ran=False)]))
+    assert not still_member(
+        data(), Identity(3, CLUSTER), answers([listed(1), Listed(9, "", str(OWN), ran=False)])
+    )
     # Without data, only the peer says who it was.
     assert still_member(data(), None, answers(with_it))
     assert not still_member(data(), None, answers([listed(1), listed(3, ran=False)]))

@@ -33,7 +33,12 @@ def member(
     number: int, *, reachable: bool = True, learner: bool = False, leader: bool = False, named: bool = True
 ) -> GroupMember:
     return GroupMember(
-        f"node-{number}" if named else None, f"{number:016x}", f"10.0.0.{number}:2380", learner, reachable, leader
+        f"node-{number}" if named else None,
+        f"{number:016x}",
+        f"10.0.0.{number}:2380",
+        learner,
+        reachable,
+        leader,
     )
 
 
@@ -64,13 +69,25 @@ def test_adding() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (ONE_DOWN, "node-3 does not answer, and a group that misses a voting member takes in no other: start it"),
+        (
+            ONE_DOWN,
+            "node-3 does not answer, and a group that misses a voting member takes in no other: start it",
+        ),
         (TWO_DOWN, "1 of 3 voting members answer. Start node-2, node-3"),
-        (LEARNER, "node-2 does not vote yet. Finish it (greyd engine promote --name node-2), or take it back (greyd"),
-        (UNSTARTED, "the member with the peer 10.0.0.2:2380 never started. Finish it (greyd engine promote, once it"),
+        (
+            LEARNER,
+            (
+                "node-2 does not vote yet. Finish it (greyd engine promote --name node-2), "
+                "or take it back (greyd"
+            ),
+        ),
+        (
+            UNSTARTED,
+            "the member with the peer 10.0.0.2:2380 never started. Finish it (greyd engine promote, once it",
+        ),
         (UNSTARTED, "or take it back (greyd engine remove --peer 10.0.0.2:2380)"),
     ],
-)  # fmt: skip
+)
 def test_adding_refused(found: View, words: str) -> None:
     with pytest.raises(ChangeRefused) as refused:
         add(found, 4)
@@ -89,7 +106,9 @@ def test_promoting() -> None:
         step = decide_promote(waiting, "node-2")
         assert isinstance(step, Wait)
         assert words in step.why
-    with pytest.raises(ChangeRefused, match=r"node-4 is not a member \(node-1, node-2, node-3\): add it first"):
+    with pytest.raises(
+        ChangeRefused, match=r"node-4 is not a member \(node-1, node-2, node-3\): add it first"
+    ):
         decide_promote(THREE, "node-4")
 
 
@@ -109,12 +128,20 @@ def test_removing() -> None:
 @pytest.mark.parametrize(
     ("found", "name", "words"),
     [
-        (ONE_DOWN, "node-2", "without node-2 only 1 of 2 voting members would answer, and 2 are needed: node-3 must"),
-        (ONE_DOWN, "node-1", "without node-1 only 1 of 2 voting members would answer, and 2 are needed: node-3 must"),
+        (
+            ONE_DOWN,
+            "node-2",
+            "without node-2 only 1 of 2 voting members would answer, and 2 are needed: node-3 must",
+        ),
+        (
+            ONE_DOWN,
+            "node-1",
+            "without node-1 only 1 of 2 voting members would answer, and 2 are needed: node-3 must",
+        ),
         (TWO_DOWN, "node-3", "the group has no majority"),
         (LEARNER, "node-1", "node-1 is the last voting member"),
     ],
-)  # fmt: skip
+)
 def test_removing_refused(found: View, name: str, words: str) -> None:
     with pytest.raises(ChangeRefused) as refused:
         decide_remove(found, name=name)
@@ -127,7 +154,8 @@ def test_a_name_and_a_peer_of_two_members() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"), [(THREE, True), (ONE_DOWN, True), (TWO_DOWN, False), (ELECTING, False), (LEARNER, True)]
+    ("found", "expected"),
+    [(THREE, True), (ONE_DOWN, True), (TWO_DOWN, False), (ELECTING, False), (LEARNER, True)],
 )
 def test_health(found: View, expected: bool) -> None:
     assert healthy(found) is expected
@@ -159,7 +187,7 @@ def test_no_step_takes_a_majority_away(
         try:
             step = decide()
         except ChangeRefused as refused:
-            assert str(refused)  # noqa: PT017 - whatever is refused says why
+            assert str(refused)
             continue
         after = list(members)
         match step:
@@ -175,12 +203,14 @@ def test_no_step_takes_a_majority_away(
                 assert answering(members)
                 assert answering(after)
                 assert any(not each.learner for each in after)
-                assert successor is None or (successor.reachable and not successor.learner and successor != gone)
+                assert successor is None or (
+                    successor.reachable and not successor.learner and successor != gone
+                )
         assert not (electing and isinstance(step, Add | Promote | Remove))
 
 
 class Group(RuleBasedStateMachine):
-    """Hosts come, die and leave in any order, a few at a time: what answered for the group goes on doing so."""
+    """Hosts come, die and leave in any order, a few at a time: what answered for the group goes on so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,7 +250,7 @@ class Group(RuleBasedStateMachine):
             self.apply(add(self.view(), self.next))
         except ChangeRefused:
             pending = any(each.learner for each in self.members)
-            assert pending or not all(each.reachable for each in self.members)  # noqa: PT017
+            assert pending or not all(each.reachable for each in self.members)
 
     @rule(pick=st.integers(0, 9))
     def start_or_stop(self, pick: int) -> None:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 from support.engine_cluster import engine_cluster
 
-from grey.link.etcd import Member
+from grey.link.etcd import Member, rpc
 from grey.store import etcd_change, etcd_wal
 from grey.store.etcd_engine_group import EngineGroup
 from grey.store.etcd_membership import ChangeRefused, healthy
-from grey.store.interface import Item, Write
+from grey.store.interface import DiskFull, Item, Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from support.engine_cluster import EngineCluster, EngineProcess
 
+    from grey.link.etcd import Stubs
     from grey.link.etcd_group import View
     from grey.store.etcd_change import Changed
 
@@ -35,7 +36,9 @@ COMMAND = "greyd engine"
 async def group_of(member: EngineProcess) -> AsyncIterator[EngineGroup]:
     """The group as ``greyd engine`` beside this member asks it."""
     assert member.store.endpoint is not None
-    group = EngineGroup(Member(member.store.endpoint, member.store.tls), member.member.tls, timeout_seconds=2.0)
+    group = EngineGroup(
+        Member(member.store.endpoint, member.store.tls), member.member.tls, timeout_seconds=2.0
+    )
     try:
         yield group
     finally:
@@ -80,6 +83,18 @@ async def write(member: EngineProcess, key: bytes) -> None:
         await store.close()
 
 
+async def raise_space_alarm(at: EngineProcess, member_id: int) -> None:
+    async def call(stubs: Stubs, seconds: float) -> None:
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=member_id, alarm=rpc.NOSPACE)
+        await stubs.maintenance.Alarm(request, timeout=seconds)
+
+    asked = Member(at.access.endpoint, at.access.tls)
+    try:
+        await asked.ask(call, timeout_seconds=5.0)
+    finally:
+        await asked.close()
+
+
 async def read(member: EngineProcess, key: bytes) -> Item | None:
     store = await member.open()
     try:
@@ -105,11 +120,13 @@ async def test_one_grows_to_three_and_keeps_what_it_held() -> None:
         ]
         again = await add(first, second)
         assert not again.changed
-        with pytest.raises(ChangeRefused, match=r"not within 0 s: node-2 is not a member yet, and the member with"):
+        with pytest.raises(
+            ChangeRefused, match=r"not within 0 s: node-2 is not a member yet, and the member with"
+        ):
             await promote(first, second, 0.0)
         second.start()
         async with asyncio.timeout(20):
-            while not (health := await second.health()).reachable:
+            while not (health := await second.health()).reachable:  # noqa: ASYNC110 - it is asked
                 await asyncio.sleep(0.05)
         assert health.problem == "it is a learner, which does not vote until it is promoted"
         promoted = await promote(first, second)
@@ -140,9 +157,15 @@ async def test_a_dead_member_is_replaced() -> None:
         joiner = cluster.joiner()
         with pytest.raises(ChangeRefused, match=r"node-3 does not answer.*greyd engine remove --name node-3"):
             await add(first, joiner)
+        held = etcd_wal.identity(Path(dead.member.data_dir))
+        assert held is not None
+        await raise_space_alarm(first, held.member_id)
+        with pytest.raises(DiskFull):
+            await write(first, b"full")
         gone = await remove(first, dead.name)
         assert gone.changed
         assert names(gone) == ["node-1", "node-2"]
+        await write(first, b"room")
         assert not (await remove(first, dead.name)).changed
         cluster.members.remove(dead)
         joiner.bootstrap("existing", cluster.peers(), "any")
@@ -179,7 +202,9 @@ async def test_one_change_at_a_time() -> None:
         first = cluster.members[0]
         second, third = cluster.joiner(), cluster.joiner()
         await add(first, second)
-        with pytest.raises(ChangeRefused, match=rf"the member with the peer {second.member.peer} never started"):
+        with pytest.raises(
+            ChangeRefused, match=rf"the member with the peer {second.member.peer} never started"
+        ):
             await add(first, third)
         second.bootstrap("existing", {each.name: each.member.peer for each in (first, second)}, "any")
         second.start()
@@ -195,7 +220,7 @@ async def test_one_change_at_a_time() -> None:
 
 async def until_named(at: EngineProcess, member: EngineProcess) -> None:
     async with asyncio.timeout(20):
-        while member.name not in names(await look(at)):
+        while member.name not in names(await look(at)):  # noqa: ASYNC110 - the group is asked
             await asyncio.sleep(0.05)
 
 
@@ -204,7 +229,9 @@ async def test_never_below_a_majority_and_never_the_last() -> None:
         first, second, third = cluster.members
         third.kill()
         await cluster.healthy(members=2)
-        with pytest.raises(ChangeRefused, match=r"only 1 of 2 voting members would answer, and 2 are needed: node-3"):
+        with pytest.raises(
+            ChangeRefused, match=r"only 1 of 2 voting members would answer, and 2 are needed: node-3"
+        ):
             await remove(first, second.name)
         second.freeze()
         view = await look(first)

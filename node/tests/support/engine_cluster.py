@@ -155,7 +155,9 @@ class EngineCluster:
         self._net = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
         self._made = 0
         self._settings: dict[str, Any] = {
-            "tls": tls, "quota_bytes": quota_bytes, "options": etcd_options or {}
+            "tls": tls,
+            "quota_bytes": quota_bytes,
+            "options": etcd_options or {},
         }
         self.members = [self._make() for _ in range(size)]
         for member in self.members:

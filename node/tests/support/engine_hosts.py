@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts of a cluster's engine: the node's file beside each member, and ``greyd engine`` as it is typed there."""
+"""The hosts of a cluster's engine: the node's file beside each member, ``greyd engine`` as typed there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import json
 import os
 import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from support.federation import GREYD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.engine_cluster import EngineProcess
 

@@ -21,9 +21,12 @@ from ansible_collections.grey.distributed.tests.unit.harness import ROOT, progra
 PLAYBOOK = shutil.which("ansible-playbook", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 # Under another loader (ansible-test) the collection is not where ansible-playbook looks for it.
 INSTALLED = any((Path(entry) / "ansible_collections" / "grey" / "distributed").exists() for entry in sys.path)
-pytestmark = pytest.mark.skipif(
-    PLAYBOOK is None or not INSTALLED, reason="ansible-playbook cannot see the collection here"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        PLAYBOOK is None or not INSTALLED, reason="ansible-playbook cannot see the collection here"
+    ),
+]
 
 
 def federation() -> dict[str, object]:

@@ -12,9 +12,12 @@ import pytest
 from ansible_collections.grey.distributed.tests.unit.harness import ROOT
 from ansible_collections.grey.distributed.tests.unit.playbooks.test_deploy import INSTALLED, PLAYBOOK
 
-pytestmark = pytest.mark.skipif(
-    PLAYBOOK is None or not INSTALLED, reason="ansible-playbook cannot see the collection here"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        PLAYBOOK is None or not INSTALLED, reason="ansible-playbook cannot see the collection here"
+    ),
+]
 
 
 def write(project: Path) -> str:

@@ -9,10 +9,11 @@ yields what is wrong. ``broken`` asks them all.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from grey.config.errors import Fault, quoted
 from grey.config.model import Cluster, Federation, Witness
+from grey.config.tls_paths import distinct_paths
 from grey.config.values import MTLS_ALWAYS
 from grey.config.voters import ENOUGH_VOTERS, MAX_VOTERS
 from grey.config.yamlfile import Document, KeyPath, dotted
@@ -20,6 +21,10 @@ from grey.link.names import NamePatterns
 
 METRICS_PORT = 9090
 """Where every node serves metrics and health."""
+CONTROL_PORT = 8443
+"""Where the control plane answers, unless the file says otherwise."""
+API_PORT = 8080
+"""The example for a cluster's endpoint."""
 
 Rule = Callable[[Federation, Document], Iterator[Fault]]
 
@@ -97,19 +102,42 @@ def distinct_hosts(federation: Federation, document: Document) -> Iterator[Fault
         yield document.fault((*path, "endpoint"), message, "give each its own host")
 
 
+def reachable_hosts(federation: Federation, document: Document) -> Iterator[Fault]:
+    """With more than one cluster no endpoint is at localhost, which is another host on every host."""
+    endpoints = [
+        (("federation", "control_plane"), federation.control_plane.endpoint),
+        *((path, member.endpoint) for path, member in _members(federation)),
+    ]
+    for path, endpoint in endpoints:
+        if len(federation.clusters) > 1 and endpoint.host.rpartition(".")[2] == "localhost":
+            message = f"expected a host that all clusters reach, found {endpoint.host}"
+            hint = "write its name or address; an inventory's grey_names says which address a name has"
+            yield document.fault((*path, "endpoint"), message, hint)
+
+
 def distinct_ports(federation: Federation, document: Document) -> Iterator[Fault]:
     """On one host the key-value API, the control plane and the metrics have three different ports."""
     control = federation.control_plane.endpoint.port
-    if control == METRICS_PORT:
-        path = ("federation", "control_plane", "endpoint")
-        yield document.fault(path, f"port {METRICS_PORT} serves the metrics of every node", "use 8443")
+    others = [cluster.name for cluster in federation.clusters if cluster.endpoint.port == control]
     taken = {METRICS_PORT: "the metrics", control: "the control plane"}
+    # The clusters differ from the control plane by one change there, unless that has its usual port.
+    if control == METRICS_PORT or (others and control != CONTROL_PORT):
+        what = "serves the metrics of every node" if control == METRICS_PORT else f"is that of {others[0]}"
+        if control != METRICS_PORT and others[1:]:
+            what += f" and {len(others) - 1} more"
+        free = _free_port(CONTROL_PORT, {METRICS_PORT, *(one.endpoint.port for one in federation.clusters)})
+        path = ("federation", "control_plane", "endpoint")
+        yield document.fault(path, f"port {control} {what}", f"use {free}")
+        taken = {METRICS_PORT: "the metrics"}
     for index, cluster in enumerate(federation.clusters):
-        if what := taken.get(cluster.endpoint.port):
+        if what := taken.get(cluster.endpoint.port, ""):
             message = f"port {cluster.endpoint.port} serves {what} of every node"
-            yield document.fault(
-                (*_CLUSTERS, index, "endpoint"), message, "use another port, for example 8080"
-            )
+            hint = f"use another port, for example {_free_port(API_PORT, {METRICS_PORT, control})}"
+            yield document.fault((*_CLUSTERS, index, "endpoint"), message, hint)
+
+
+def _free_port(first: int, taken: Container[int]) -> int:
+    return next(port for port in range(first, 65536) if port not in taken)
 
 
 def has_domain(federation: Federation, document: Document) -> Iterator[Fault]:
@@ -251,7 +279,9 @@ RULES: tuple[Rule, ...] = (
     one_primary,
     unique_names,
     distinct_hosts,
+    reachable_hosts,
     distinct_ports,
+    distinct_paths,
     has_domain,
     mutual_tls,
     admitted,

@@ -18,7 +18,7 @@ from grey.config.errors import BadValue, Fault, FormError, quoted
 from grey.config.yamlfile import Document, KeyPath, dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from jsonschema.exceptions import ValidationError
 
@@ -62,7 +62,7 @@ def check(document: Document, name: str) -> None:
     """Raise FormError with everything in which the document departs from the schema of this name."""
     faults = [
         fault
-        for error in _validator(name).iter_errors(document.data)
+        for error in _first(_validator(name).iter_errors(document.data))
         for fault in _faults(document, name, error)
     ]
     if faults:
@@ -105,13 +105,33 @@ def _validator(name: str) -> jsonschema.Draft202012Validator:
     checker = jsonschema.FormatChecker(formats=())
     for format_name, read in FORMATS.items():
         checker.checks(format_name, raises=BadValue)(functools.partial(_is_format, read))
-    return jsonschema.Draft202012Validator(schema(name), format_checker=checker)
+    return _Validator(schema(name), format_checker=checker)
+
+
+def _is_integer(_checker: object, value: object) -> bool:
+    """JSON Schema takes 1000.0 for an integer; what counts and slices with it does not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_Validator: type[jsonschema.Draft202012Validator] = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
 
 
 def _is_format(read: Callable[[str], object], value: object) -> bool:
     if isinstance(value, str):
         read(value)
     return True
+
+
+def _first(errors: Iterable[ValidationError]) -> list[ValidationError]:
+    """Leave out what else is wrong with a value that has the wrong type: nobody measures a text."""
+    errors = list(errors)
+    mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    return [
+        error for error in errors if error.validator == "type" or tuple(error.absolute_path) not in mistyped
+    ]
 
 
 def _faults(document: Document, name: str, error: ValidationError) -> Iterator[Fault]:
@@ -143,9 +163,10 @@ def _choice(document: Document, name: str, error: ValidationError, path: KeyPath
         return
     branches: Any = error.validator_value
     wanted = "object" if isinstance(found, dict) else None
-    for inner in error.context or []:
-        if branches[inner.schema_path[0]].get("type") == wanted:
-            yield from _faults(document, name, inner)
+    for inner in _first(
+        inner for inner in error.context or [] if branches[inner.schema_path[0]].get("type") == wanted
+    ):
+        yield from _faults(document, name, inner)
 
 
 def _example(key: str, part: Schema, root: Schema) -> str:

@@ -19,7 +19,10 @@ _PATTERN_LABEL = re.compile(r"[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?")
 _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _SOCKET = re.compile(r"unix:(/[^/\s]+)+/[A-Za-z0-9._-]+:[0-9]{1,5}")
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _MAX_SOCKET = 107
+_MAX_FILE_NAME = 255 - 15  # bytes; files are written beside their place under a longer name
+_MAX_PATH = 1024
 _MAX_NAME = 253
 _MAX_DOMAIN = _MAX_NAME - 64  # room for a cluster's name and a dot before it
 
@@ -42,9 +45,11 @@ def endpoint(text: str) -> Endpoint:
         )
     if re.fullmatch(r"[1-9][0-9]{0,4}", port) is None or int(port) > 65535:
         raise BadValue(f"expected a port from 1 to 65535, found {quoted(port)}", "write HOST:PORT")
-    if name.startswith("[") and name.endswith("]"):
-        return Endpoint(_address(name[1:-1], found, version=6), int(port))
-    return Endpoint(_host(name, found), int(port))
+    bracketed = name.startswith("[") and name.endswith("]")
+    host = _address(name[1:-1], found, version=6) if bracketed else _host(name, found)
+    if what := _nobodys(host):
+        raise BadValue(found, f"{host} is {what}: write the name or address by which others reach the host")
+    return Endpoint(host, int(port))
 
 
 def engine_endpoint(text: str) -> str:
@@ -101,6 +106,17 @@ def path(text: str) -> str:
             f"expected an absolute path, found {quoted(text)}",
             "begin with / and use no .. and no / at the end",
         )
+    longest = max(text.split("/"), key=_bytes)
+    if _bytes(longest) > _MAX_FILE_NAME:
+        raise BadValue(
+            f"expected at most {_MAX_FILE_NAME} bytes between two /, found {_bytes(longest)}: "
+            f"{quoted(longest)}",
+            "choose a shorter name",
+        )
+    if _bytes(text) > _MAX_PATH:
+        raise BadValue(
+            f"expected a path of at most {_MAX_PATH} bytes, found {_bytes(text)}", "choose a shorter folder"
+        )
     return text
 
 
@@ -143,6 +159,24 @@ def _address(text: str, found: str, version: int | None = None) -> str:
         wanted = f"an IPv{version} address" if version else "an IPv4 or IPv6 address"
         raise BadValue(found, f"{quoted(text)} is not {wanted}")
     return str(read)
+
+
+def _nobodys(host: str) -> str | None:
+    """Say why no single host can be reached by an address, None for a name and for any other address."""
+    try:
+        read = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    read = getattr(read, "ipv4_mapped", None) or read
+    if read.is_unspecified:
+        return "every address of a host and the address of none"
+    if read.is_multicast or read == _BROADCAST:
+        return "an address of many hosts"
+    return None
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _similar(text: str) -> str:

@@ -23,6 +23,7 @@ from ruamel.yaml.events import (
     NodeEvent,
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from grey.config.errors import ConfigError, Fault, quoted, shortened
 
@@ -41,6 +42,7 @@ _OTHER_NUMBER = re.compile(
     r"[-+]?([0-9]+|0[xob][0-9a-f_]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]+)?|\.inf|\.nan)|\.nan",
     re.IGNORECASE,
 )
+_BEYOND_UNICODE = re.compile(r"\\U(?!000[0-9A-Fa-f]|0010)[0-9A-Fa-f]{8}")
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -103,10 +105,12 @@ def parse(name: str, content: bytes) -> Document:
         _screen(name, text)
         root = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
-        raise ConfigError([_syntax(name, error)]) from None
+        raise ConfigError([_syntax(name, text, error)]) from None
     except (OverflowError, ValueError):  # chr() refuses an escape such as \UFFFFFFFF
         message = "not valid YAML: an escape names no character"
-        raise _refused(name, 0, message, "look for \\U in double quotes") from None
+        beyond = _BEYOND_UNICODE.search(text)
+        line = _line_at(text, beyond.start()) if beyond else 0
+        raise _refused(name, line, message, "look for \\U in double quotes") from None
     if not isinstance(root, MappingNode):
         line = 1 if root is None else root.start_mark.line + 1
         raise _refused(
@@ -249,11 +253,29 @@ class _Reader:
         self.faults.append(Fault(self._file, line, dotted(path), message, hint))
 
 
-def _syntax(name: str, error: YAMLError) -> Fault:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = error.problem if isinstance(error, MarkedYAMLError) else getattr(error, "reason", None)
-    message = f"not valid YAML: {' '.join(str(problem or error).split())}"
-    return Fault(name, mark.line + 1 if mark else 0, "", message, "correct this line or the one before")
+def _syntax(name: str, text: str, error: YAMLError) -> Fault:
+    """Say what is no YAML, at the line that a person has to correct."""
+    if isinstance(error, ReaderError):
+        message = f"found the control character U+{error.character:04X}"
+        return Fault(name, _line_at(text, error.position), "", message, "remove it")
+    assert isinstance(error, MarkedYAMLError)
+    hint = "correct this line or the one before"
+    mark = error.problem_mark or error.context_mark
+    begun = error.context_mark or mark
+    problem = " ".join(str(error.problem or error).split())
+    if error.context == "while scanning a quoted scalar":
+        # The scanner complains where the text ends, the quote may be hundreds of lines above.
+        mark, problem = begun, "the quote that opens in this line is never closed"
+        hint = "close it, or escape it where it belongs to the text"
+    elif error.context == "while scanning a simple key":
+        mark = begun
+    elif error.context in ("while parsing a flow sequence", "while parsing a flow mapping"):
+        hint += f", or close the bracket of line {begun.line + 1}" if begun.line < mark.line - 1 else ""
+    return Fault(name, mark.line + 1 if mark else 0, "", f"not valid YAML: {problem}", hint)
+
+
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def _too_deep(name: str, line: int) -> ConfigError:

@@ -7,9 +7,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from grey.federation import member_process
 from grey.federation.store_group import StoreGroup
 from grey.link.etcd import Member
+from grey.link.etcd_group import GroupMember
 from grey.store import etcd_engine
 from grey.store.etcd_engine_group import EngineGroup
 
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
-    from grey.config.federation_store import FederationStoreAccess, StoreMember
     from grey.config.engine import DataStore, EngineMember
+    from grey.config.federation_store import FederationStoreAccess, StoreMember
     from grey.config.model import Federation
     from grey.config.node import NodeFile
     from grey.link.etcd_group import Group
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
 
 class Absent(Exception):
     """The node's file lacks what the command needs; the message names the key."""
+
+
+class Members(msgspec.Struct, frozen=True):
+    """What ``members`` prints."""
+
+    members: tuple[GroupMember, ...]
+    healthy: bool
 
 
 class Etcd(Protocol):

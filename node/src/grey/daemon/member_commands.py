@@ -13,7 +13,6 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-import msgspec
 
 from grey.config import values
 from grey.config.errors import BadValue
@@ -22,17 +21,12 @@ from grey.daemon.command import FAILED, REFUSED, WRONG_FILE, answer, config_opti
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    import msgspec
+
     from grey.config.model import Federation
     from grey.config.node import NodeFile
-    from grey.daemon.etcd_commands import Etcd
-    from grey.link.etcd_group import Group, GroupMember
-
-
-class Members(msgspec.Struct, frozen=True):
-    """What ``members`` prints."""
-
-    members: tuple[GroupMember, ...]
-    healthy: bool
+    from grey.daemon.etcd_commands import Etcd, Members
+    from grey.link.etcd_group import Group
 
 
 def _engine(config: NodeFile, federation: Federation) -> Etcd:
@@ -63,17 +57,18 @@ def _made(name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]) -
     @click.option("--check-health", is_flag=True, help="Ask how it is, instead of becoming a member.")
     @click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), help="Ask for so many seconds.")
     @click.pass_context
-    def group(
-        context: click.Context, path: str, *, check_health: bool, wait_seconds: float | None
-    ) -> None:
+    def group(context: click.Context, path: str, *, check_health: bool, wait_seconds: float | None) -> None:
         if context.invoked_subcommand is None:
             _run(kind, path, check_health=check_health, wait_seconds=wait_seconds or 0.0)
         elif check_health or wait_seconds is not None:
-            raise click.UsageError(f"--check-health and --wait stand alone, without {context.invoked_subcommand}")
+            raise click.UsageError(
+                f"--check-health and --wait stand alone, without {context.invoked_subcommand}"
+            )
 
     @group.command("members", help=f"Say who the members of {store} are.")
     @_own_config
     def members(path: str) -> None:
+        from grey.daemon.etcd_commands import Members
         from grey.store.etcd_membership import healthy
 
         async def look(asked: Group) -> Members:
@@ -81,6 +76,21 @@ def _made(name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]) -
             return Members(view.members, healthy(view))
 
         _ask(kind, path, look)
+
+    @group.command("forget", help=f"Move the data of this host's former member of {store} aside.")
+    @_own_config
+    @click.option("--force", is_flag=True, help="Do not ask the others: the whole group is gone.")
+    def forget(path: str, *, force: bool) -> None:
+        _forget(kind, path, force=force)
+
+    _add_changes(group, name, store, kind)
+    return group
+
+
+def _add_changes(
+    group: click.Group, name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]
+) -> None:
+    """Give a command the subcommands that change the members."""
 
     @group.command("add", help=f"Take a host into {store}, as a learner that does not vote yet.")
     @_own_config
@@ -117,14 +127,6 @@ def _made(name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]) -
             raise click.UsageError("say which member: --name NAME, or --peer ADDRESS:PORT")
         _ask(kind, path, lambda asked: etcd_change.remove(asked, name=node, peer=peer))
 
-    @group.command("forget", help=f"Move the data of this host's former member of {store} aside.")
-    @_own_config
-    @click.option("--force", is_flag=True, help="Do not ask the others: the whole group is gone.")
-    def forget(path: str, *, force: bool) -> None:
-        _forget(kind, path, force=force)
-
-    return group
-
 
 def _own_config(command: Callable[..., None]) -> Callable[..., None]:
     """Give a subcommand ``--config``; it may also stand before it."""
@@ -133,7 +135,9 @@ def _own_config(command: Callable[..., None]) -> Callable[..., None]:
         assert context.parent is not None
         return given if given is not None else context.parent.params["path"]
 
-    return click.option("--config", "path", type=click.Path(), callback=take, help="The node's file.")(command)
+    return click.option("--config", "path", type=click.Path(), callback=take, help="The node's file.")(
+        command
+    )
 
 
 def _node_name(_: click.Context, __: click.Parameter, given: str | None) -> str | None:

@@ -12,7 +12,7 @@ from grey.link.etcd import Member
 from grey.link.etcd_fault import MemberFault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from grey.config.model import Endpoint
     from grey.link.etcd_group import Answer, GroupMember, View
@@ -79,6 +79,13 @@ class StoreGroup:
         asked = next((each for number, each in self._voters.items() if number != member.number), None)
         await etcd_group.remove(asked or self._voters[self._chosen], member.number, self._timeout)
 
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        """Lift the space alarms of all but these."""
+        known = {each.number for each in members}
+        asked = next((each for number, each in self._voters.items() if number in known), None)
+        if asked is not None:
+            await etcd_group.lift_alarms(asked, known, self._timeout)
+
     async def close(self) -> None:
         """Release the connections."""
         for member in self._members.values():
@@ -100,7 +107,9 @@ class StoreGroup:
 
 def _newest(answers: dict[str, Answer | str]) -> Answer:
     """Return the answer of the member that knows most; raises MemberFault when none tells who they are."""
-    told = [each for each in answers.values() if isinstance(each, etcd_group.Answer) and each.listed is not None]
+    told = [
+        each for each in answers.values() if isinstance(each, etcd_group.Answer) and each.listed is not None
+    ]
     if not told:
         said = "; ".join(f"{endpoint}: {_said(answer)}" for endpoint, answer in answers.items())
         raise MemberFault(f"no member of the federation store tells who they are: {said}", carried_out=False)

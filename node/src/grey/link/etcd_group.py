@@ -11,6 +11,8 @@ import msgspec
 from grey.link.etcd import NEEDS_LEADER, rpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grey.link.etcd import Member, Stubs
 
 _SCHEME = "https://"
@@ -65,6 +67,10 @@ class Group(Protocol):
         """Let a member go."""
         ...
 
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        """Lift the space alarms of all but these: those that left would stop the writes for ever."""
+        ...
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What one member says of itself and of the group. Ids are numbers, 0 for "none"."""
@@ -98,7 +104,7 @@ async def ask(member: Member, timeout_seconds: float) -> Answer:
 
 
 async def catch_up(member: Member, timeout_seconds: float) -> None:
-    """Return once the member knows all that the group agreed on before; raises MemberFault without a majority."""
+    """Return once the member knows all that was agreed on before; raises MemberFault without a majority."""
 
     async def call(stubs: Stubs, seconds: float) -> None:
         request = rpc.RangeRequest(key=b"\0", limit=1, keys_only=True)
@@ -137,6 +143,22 @@ async def remove(member: Member, number: int, timeout_seconds: float) -> None:
     await member.ask(call, timeout_seconds=timeout_seconds)
 
 
+async def lift_alarms(member: Member, known: set[int], timeout_seconds: float) -> None:
+    """Lift the space alarms of members that are not ``known``. Raises MemberFault."""
+
+    async def call(stubs: Stubs, seconds: float) -> None:
+        asked = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+        raised = await stubs.maintenance.Alarm(asked, timeout=seconds, metadata=NEEDS_LEADER)
+        for each in raised.alarms:
+            if each.alarm == rpc.NOSPACE and each.memberID not in known:
+                lift = rpc.AlarmRequest(
+                    action=rpc.AlarmRequest.DEACTIVATE, memberID=each.memberID, alarm=rpc.NOSPACE
+                )
+                await stubs.maintenance.Alarm(lift, timeout=seconds, metadata=NEEDS_LEADER)
+
+    await member.ask(call, timeout_seconds=timeout_seconds)
+
+
 async def move_leader(leader: Member, number: int, timeout_seconds: float) -> None:
     """Ask the leader, and no other, to hand over. Raises MemberFault."""
 
@@ -156,7 +178,7 @@ def view(answer: Answer, reachable: set[int], problem: str | None) -> View:
             peer=next(iter(each.peerURLs), "").removeprefix(_SCHEME),
             learner=each.isLearner,
             reachable=each.ID in reachable,
-            leader=each.ID == answer.leader_id,
+            leader=answer.leader_id == each.ID,
         )
         for each in answer.listed
     ]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who an etcd group's members are, as one of them says on its peer port: where etcd itself asks when it joins.
+"""Who an etcd group's members are, as one says on its peer port: where etcd itself asks when it joins.
 
 It needs the certificate of a member, but no etcd here, and no majority there.
 """
@@ -81,10 +81,13 @@ def decode(page: bytes, cluster_id: str) -> PeerList:
     try:
         found = msgspec.json.decode(page, type=list[_Member])
         return PeerList(
-            int(cluster_id, 16), tuple(Listed(each.id, each.name, _peer(each), bool(each.client_urls)) for each in found)
+            int(cluster_id, 16),
+            tuple(Listed(each.id, each.name, _peer(each), bool(each.client_urls)) for each in found),
         )
     except (msgspec.DecodeError, ValueError) as fault:
-        raise MemberFault(f"what it says of its members cannot be read: {fault}", carried_out=False) from fault
+        raise MemberFault(
+            f"what it says of its members cannot be read: {fault}", carried_out=False
+        ) from fault
 
 
 def _peer(member: _Member) -> str:

@@ -3,9 +3,9 @@
 """How an etcd group begins, and how another member joins it: a file, read while a member has no data.
 
 ``{"state": "new" | "existing", "token": "...", "members": {"NAME": "ADDRESS:PORT", ...}}`` has the peer
-endpoints of the members with which a ``new`` group begins, the same file on each of their hosts; or of those of an
-``existing`` one that this member joins, this one too. Afterwards etcd knows its members itself, so that the
-file may say what it likes.
+endpoints of the members with which a ``new`` group begins, the same file on each of their hosts; or of those
+of an ``existing`` one that this member joins, this one too. Afterwards etcd knows its members itself, so that
+the file may say what it likes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def load(member: MemberData) -> Bootstrap:
 
 
 def others(member: MemberData) -> list[str]:
-    """Return the peers of the other members that the file names; none when it is not there, or not readable."""
+    """Return the peers of the other members that the file names; none when it is absent, or not readable."""
     try:
         plain = msgspec.json.decode(Path(member.own.bootstrap_file).read_bytes(), type=_File)
     except (msgspec.DecodeError, OSError):

@@ -59,7 +59,9 @@ class Changed(msgspec.Struct, frozen=True):
     members: tuple[GroupMember, ...]
 
 
-async def add(group: Group, name: str, peer: str, *, command: str, wait_seconds: float = SETTLE_SECONDS) -> Changed:
+async def add(
+    group: Group, name: str, peer: str, *, command: str, wait_seconds: float = SETTLE_SECONDS
+) -> Changed:
     """Take a member in as a learner. Raises ChangeRefused, MemberFault."""
     return await _until(
         group, lambda view: membership.decide_add(view, name, peer, command=command), wait_seconds
@@ -75,9 +77,14 @@ async def remove(
     group: Group, *, name: str | None, peer: str | None, wait_seconds: float = SETTLE_SECONDS
 ) -> Changed:
     """Let a member go. Raises ChangeRefused, MemberFault."""
-    return await _until(
+    done = await _until(
         group, lambda view: membership.decide_remove(view, name=name, peer=peer), wait_seconds
     )
+    try:
+        await group.lift_alarms(done.members)
+    except MemberFault as fault:
+        _log.warning("whether the member left an alarm is not known, remove it again to see: %s", fault)
+    return done
 
 
 async def _until(group: Group, decide: Callable[[View], Step], wait_seconds: float) -> Changed:
@@ -92,7 +99,7 @@ async def _until(group: Group, decide: Callable[[View], Step], wait_seconds: flo
         why = step.why if isinstance(step, Wait) else None
         if why is None:
             try:
-                await _do(group, step, view)
+                await _do(group, step)
             except MemberFault as fault:
                 if fault.carried_out is False and fault.said not in _NOT_YET | _LOOK_AGAIN:
                     raise ChangeRefused(f"etcd refused it: {fault}") from fault
@@ -109,7 +116,7 @@ async def _until(group: Group, decide: Callable[[View], Step], wait_seconds: flo
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _do(group: Group, step: Step, view: View) -> None:
+async def _do(group: Group, step: Step) -> None:
     match step:
         case Add(peer):
             await group.add_learner(peer)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The members of a cluster's engine, asked through the one beside this node: no other can be reached by clients."""
+"""The members of a cluster's engine, asked through the one beside this node: clients reach no other."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from grey.link.etcd_fault import MemberFault
 from grey.link.etcd_listed import PeerList, ask_peers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grey.link.etcd import Member
     from grey.link.etcd_group import GroupMember, View
     from grey.link.tls import TlsFiles
@@ -40,9 +42,7 @@ class EngineGroup:
         others = etcd_group.view(answer, {answer.own_id}, problem)
         peers = [each.peer for each in others.members if not each.reachable]
         answers = await ask_peers(peers, self._tls, self._timeout)
-        reached = {
-            each.number for each in others.members if isinstance(answers.get(each.peer), PeerList)
-        }
+        reached = {each.number for each in others.members if isinstance(answers.get(each.peer), PeerList)}
         return etcd_group.view(answer, reached | {answer.own_id}, problem)
 
     async def add_learner(self, peer: str) -> None:
@@ -63,6 +63,12 @@ class EngineGroup:
     async def remove(self, member: GroupMember) -> None:
         """Let a member go."""
         await etcd_group.remove(self._member, member.number, self._timeout)
+
+    async def lift_alarms(self, members: Iterable[GroupMember]) -> None:
+        """Lift the space alarms of all but these."""
+        known = {each.number for each in members}
+        if self._own_id in known:  # else the member here is the one that left
+            await etcd_group.lift_alarms(self._member, known, self._timeout)
 
     async def close(self) -> None:
         """Release the connection."""

@@ -82,8 +82,9 @@ def _require_removed(member: MemberData) -> None:
     if not lists_of(answers):
         said = "; ".join(f"{peer}: {answer}" for peer, answer in answers.items()) or "none is known here"
         raise NobodyAnswers(
-            f"whether {own.name} still is a member of {member.store} must be known first, but none of the others "
-            f"answers ({said}). Start them; if the whole group is gone: {member.command} forget --force"
+            f"whether {own.name} still is a member of {member.store} must be known first, but none of the "
+            f"others answers ({said}). Start them; if the whole group is gone: "
+            f"{member.command} forget --force"
         )
     if still_member(member, held, answers):
         raise MemberRefused(
@@ -103,7 +104,7 @@ def _move(path: Path, stamp: str) -> str:
         sync(path.parent)
     except OSError as fault:
         raise MemberRefused(
-            f"{path} cannot be moved to {target.name} ({fault}): check the folder's owner; when {path} is a mount "
-            "point, move what it holds yourself"
+            f"{path} cannot be moved to {target.name} ({fault}): check the folder's owner; when {path} is a "
+            "mount point, move what it holds yourself"
         ) from fault
     return str(target)

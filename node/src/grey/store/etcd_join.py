@@ -35,8 +35,8 @@ def begin(member: MemberData, bootstrap: Bootstrap, answers: Mapping[str, PeerLi
         return bootstrap
     if not lists:
         raise NobodyAnswers(
-            f"{own.name} shall join {member.store}, but none of its members answers ({_said(answers)}): start "
-            f"them, or correct the members in {own.bootstrap_file}"
+            f"{own.name} shall join {member.store}, but none of its members answers ({_said(answers)}): "
+            f"start them, or correct the members in {own.bootstrap_file}"
         )
     found = [(each, entry) for each in lists for entry in each.members if entry.peer == str(own.peer)]
     if not found:
@@ -47,8 +47,8 @@ def begin(member: MemberData, bootstrap: Bootstrap, answers: Mapping[str, PeerLi
         )
     if any(entry.ran for _, entry in found):
         raise MemberRefused(
-            f"{own.name} ran before as a member of {member.store}, but its data in {own.data_dir} is gone, and "
-            f"what it promised with it. {replace(member)}"
+            f"{own.name} ran before as a member of {member.store}, but its data in {own.data_dir} is gone, "
+            f"and what it promised with it. {replace(member)}"
         )
     group, entry = found[0]
     same = {each.peer for each in group.members} == set(map(str, bootstrap.members.values()))
@@ -81,8 +81,8 @@ def replace(member: MemberData) -> str:
     """Say how a member is replaced that lost its data."""
     own, command = member.own, member.command
     return (
-        f"Put the data back; if it is lost for good, replace the member: {command} remove --name {own.name} on the "
-        f"host of another one, {command} forget here, then add it anew ({command} add)"
+        f"Put the data back; if it is lost for good, replace the member: {command} remove --name {own.name} "
+        f"on the host of another one, {command} forget here, then add it anew ({command} add)"
     )
 
 

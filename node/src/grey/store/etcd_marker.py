@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The marker file of an etcd member, which outlives its data folder on purpose.
 
-It holds ``{"state": "bootstrapping" | "member", "peers": [...]}``: with ``member`` the data was once part of a
-healthy majority, and an empty data folder means that it was lost. A member that lost its data must never start
-as if it were new: it would vote again on what it already promised. ``peers`` are the other members' as they
-were last seen, to ask whether this one still is a member.
+It holds ``{"state": "bootstrapping" | "member", "peers": [...]}``: with ``member`` the data was once part of
+a healthy majority, and an empty data folder means that it was lost. A member that lost its data must never
+start as if it were new: it would vote again on what it already promised. ``peers`` are the other members' as
+they were last seen, to ask whether this one still is a member.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which change of an etcd group's members is safe: the decisions, without a clock or a connection of their own.
+"""Which change of an etcd group's members is safe: the decisions, without a clock or a connection.
 
 One change at a time; never below a majority of voting members that answer; never the last one. A member comes
 as a learner, which copies the data and does not vote, and votes once it has caught up, so that a host that
@@ -80,13 +80,13 @@ def decide_add(view: View, name: str, peer: str, *, command: str) -> Step:
             return Nothing()
         if each.peer == peer:
             raise ChangeRefused(
-                f"{peer} is the peer of {each.name}, and cannot be that of {name} too: give {name} its own, or "
-                f"remove {each.name} first ({command} remove --name {each.name})"
+                f"{peer} is the peer of {each.name}, and cannot be that of {name} too: give {name} its own, "
+                f"or remove {each.name} first ({command} remove --name {each.name})"
             )
         if each.name == name:
             raise ChangeRefused(
-                f"{name} is a member with the peer {each.peer}, not {peer}. A member does not move: replace it "
-                f"({command} remove --name {name}, {command} forget on its host, then add it with {peer})"
+                f"{name} is a member with the peer {each.peer}, not {peer}. A member does not move: replace "
+                f"it ({command} remove --name {name}, {command} forget on its host, then add it with {peer})"
             )
     if (unready := _unready(view)) is not None:
         return unready
@@ -134,7 +134,9 @@ def decide_remove(view: View, *, name: str | None = None, peer: str | None = Non
         return Remove(found)
     rest = [each for each in view.members if not each.learner and each.id != found.id]
     if not rest:
-        raise ChangeRefused(f"{_called(found)} is the last voting member: without it the data is gone for everybody")
+        raise ChangeRefused(
+            f"{_called(found)} is the last voting member: without it the data is gone for everybody"
+        )
     answering = [each for each in rest if each.reachable]
     if len(answering) < majority(len(rest)):
         silent = [each for each in rest if not each.reachable]
@@ -155,13 +157,13 @@ def _find(view: View, *, name: str | None = None, peer: str | None = None) -> Gr
 
 
 def _unready(view: View) -> Wait | None:
-    """Return why the members cannot be changed now, None when they can. Raises ChangeRefused without a majority."""
+    """Return why the members cannot be changed now, None when they can. Without a majority: ChangeRefused."""
     voters = [each for each in view.members if not each.learner]
     silent = [each for each in voters if not each.reachable]
     if len(voters) - len(silent) < majority(len(voters)):
         raise ChangeRefused(
-            f"the group has no majority, so that its members cannot be changed: {len(voters) - len(silent)} of "
-            f"{len(voters)} voting members answer. Start {_names(silent)}"
+            f"the group has no majority, so that its members cannot be changed: {len(voters) - len(silent)} "
+            f"of {len(voters)} voting members answer. Start {_names(silent)}"
         )
     # A majority that answers elects within seconds.
     return None if view.problem is None else Wait(f"the group has no leader now ({view.problem})")

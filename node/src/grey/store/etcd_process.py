@@ -86,9 +86,9 @@ def _refuse_removed(member: MemberData, marker: Marker | None) -> None:
     held = etcd_wal.identity(Path(own.data_dir))
     if held is not None and etcd_join.removed(held, ask_others(member, marker)):
         raise MemberRefused(
-            f"{own.name} was removed from {member.store}, and the data in {own.data_dir} is that of the former "
-            f"member. To join anew: {member.command} forget here, which moves it aside, then {member.command} "
-            f"add --name {own.name} --peer {own.peer} on the host of a member"
+            f"{own.name} was removed from {member.store}, and the data in {own.data_dir} is that of the "
+            f"former member. To join anew: {member.command} forget here, which moves it aside, then "
+            f"{member.command} add --name {own.name} --peer {own.peer} on the host of a member"
         )
 
 

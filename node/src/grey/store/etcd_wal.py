@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose data an etcd data folder holds, without starting etcd: its write-ahead log begins with the member's id.
+"""Whose data an etcd data folder holds, without starting etcd: its log begins with the member's id.
 
-A log file is a row of frames: eight bytes of length (little endian; when there is padding, the highest byte
-says how much), a record, padding. A record is a protobuf message of type, checksum and data; the first of a
-file is a checksum, the second the metadata: the ids of the member and of its group.
+A file of this write-ahead log is a row of frames: eight bytes of length (little endian; when there is
+padding, the highest byte says how much), a record, padding. A record is a protobuf message of type, checksum
+and data; the first of a file is a checksum, the second the metadata: the ids of the member and of its group.
 """
 
 from __future__ import annotations

@@ -274,6 +274,18 @@ def test_an_engine_that_cannot_have_its_hosts_is_refused(
     assert fault in message.splitlines()
 
 
+def test_two_programs_of_a_host_on_one_port_are_refused(fake: Fake) -> None:
+    east, west = FEDERATION["clusters"]
+    fake.says({**FEDERATION, "clusters": [east, {**west, "endpoint": {"host": "west", "port": 2379}}]})
+    assert fails("grey_federation_config", fake.args()).splitlines()[1:] == [
+        (
+            "cluster gcp-west: wanted a port of its own for the federation store "
+            "(grey_federation_store_client_port), found 2379, which is that of the key-value API (endpoint "
+            "in the federation file); choose another one"
+        )
+    ]
+
+
 def test_clusters_whose_groups_would_be_one_are_refused(fake: Fake) -> None:
     east = FEDERATION["clusters"][0]
     fake.says({**FEDERATION, "clusters": [east, {**east, "name": "aws_east"}]})

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,27 @@ class Collection:
 @pytest.fixture
 def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
     return Collection(tmp_path, monkeypatch)
+
+
+@dataclass(frozen=True)
+class House:
+    """A release and its wheelhouse for this Python; whoever changes the archive changes a copy."""
+
+    release: str
+    archive: str
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> list[House]:
+    """Releases 0.1.0 and 0.2.0, made once: making them is not what the tests of installations look at."""
+    made = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        collection = Collection(tmp_path_factory.mktemp("houses"), monkeypatch)
+        for version in ("0.1.0", "0.2.0"):
+            collection.release(version)
+            house = passes("grey_wheelhouse", collection.args())
+            made.append(House(house["release"], house["archives"][str(OWN)]))
+    return made
 
 
 def test_wheelhouse_script(collection: Collection) -> None:
@@ -171,8 +193,9 @@ def test_a_changed_wheel_in_a_bundle_is_refused(collection: Collection, tmp_path
     assert "is damaged (its SHA-256 differs)" in fails("grey_wheelhouse", collection.args(bundle=str(dest)))
 
 
-def test_releases_live_side_by_side_and_a_link_switches(collection: Collection, tmp_path: Path) -> None:
-    house = passes("grey_wheelhouse", collection.args())
+@pytest.mark.slow
+def test_releases_live_side_by_side_and_a_link_switches(houses: list[House], tmp_path: Path) -> None:
+    house, newer = houses
     opt = tmp_path / "opt"
 
     def state() -> object:
@@ -185,9 +208,7 @@ def test_releases_live_side_by_side_and_a_link_switches(collection: Collection, 
         done = subprocess.run([opt / "current" / "bin" / "greyd"], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    args = {"directory": str(opt), "release": house["release"], "archive": house["archives"][str(OWN)]}
-    collection.release("0.2.0")
-    newer = passes("grey_wheelhouse", collection.args())
+    args = {"directory": str(opt), "release": house.release, "archive": house.archive}
     Script(
         "grey_release",
         state,
@@ -195,20 +216,21 @@ def test_releases_live_side_by_side_and_a_link_switches(collection: Collection, 
             ({**args, "release": "../x"}, "release: wanted a name such as 0.2.0-1a2b3c4d, found '../x'"),
             (
                 {**args, "archive": "/no.tar"},
-                f"archive: wanted the wheelhouse of release {house['release']} on this host, found /no.tar",
+                f"archive: wanted the wheelhouse of release {house.release} on this host, found /no.tar",
             ),
         ],
         create=args,
-        update={"directory": str(opt), "release": newer["release"], "archive": newer["archives"][str(OWN)]},
+        update={"directory": str(opt), "release": newer.release, "archive": newer.archive},
     ).play()
     assert said() == "0.2.0"
     assert len(list((opt / "releases").iterdir())) == 2
     # Back is one step, and needs no wheelhouse.
-    back = passes("grey_release", {"directory": str(opt), "release": house["release"]})
-    assert (back["previous"], back["installed"], said()) == (newer["release"], False, "0.1.0")
-    assert (opt / "previous").readlink().name == newer["release"]
+    back = passes("grey_release", {"directory": str(opt), "release": house.release})
+    assert (back["previous"], back["installed"], said()) == (newer.release, False, "0.1.0")
+    assert (opt / "previous").readlink().name == newer.release
 
 
+@pytest.mark.slow
 def test_old_releases_go_but_never_the_way_back(collection: Collection, tmp_path: Path) -> None:
     opt = tmp_path / "opt"
     names = []
@@ -225,6 +247,7 @@ def test_old_releases_go_but_never_the_way_back(collection: Collection, tmp_path
     assert passes("grey_release", {**one, "release": names[-2]})["previous"] == names[-1]
 
 
+@pytest.mark.slow
 def test_the_release_that_should_run_is_chosen_among_those_that_are_there(
     collection: Collection, tmp_path: Path
 ) -> None:
@@ -253,18 +276,19 @@ def test_the_release_that_should_run_is_chosen_among_those_that_are_there(
     ]
 
 
-def test_half_an_installation_is_done_anew(collection: Collection, tmp_path: Path) -> None:
-    house = passes("grey_wheelhouse", collection.args())
+@pytest.mark.slow
+def test_half_an_installation_is_done_anew(houses: list[House], tmp_path: Path) -> None:
+    house = houses[0]
     copy = tmp_path / "wheelhouse.tar"
-    copy.write_bytes(Path(house["archives"][str(OWN)]).read_bytes())
-    folder = tmp_path / "opt" / "releases" / house["release"]
+    copy.write_bytes(Path(house.archive).read_bytes())
+    folder = tmp_path / "opt" / "releases" / house.release
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "left over").write_text("")
-    args = {"directory": str(tmp_path / "opt"), "release": house["release"], "archive": str(copy)}
+    args = {"directory": str(tmp_path / "opt"), "release": house.release, "archive": str(copy)}
     answer = passes("grey_release", {**args, "activate": False, "remove_archive": True})
     assert answer["installed"] and answer["previous"] is None
     assert not (folder / "bin" / "left over").exists() and not copy.exists()
-    assert json.loads((folder / "release.json").read_text())["release"] == house["release"]
+    assert json.loads((folder / "release.json").read_text())["release"] == house.release
     assert not (tmp_path / "opt" / "current").is_symlink()
     # A Python that went away makes it half an installation again.
     (folder / "bin" / "python").unlink()
@@ -272,16 +296,17 @@ def test_half_an_installation_is_done_anew(collection: Collection, tmp_path: Pat
     assert passes("grey_release", {**args, "activate": False}, check=True)["installed"]
 
 
-def test_a_damaged_wheelhouse_is_not_installed(collection: Collection, tmp_path: Path) -> None:
-    house = passes("grey_wheelhouse", collection.args())
-    archive = Path(house["archives"][str(OWN)])
-    args = {"directory": str(tmp_path / "opt"), "release": house["release"], "archive": str(archive)}
-    content = archive.read_bytes()
+@pytest.mark.slow
+def test_a_damaged_wheelhouse_is_not_installed(houses: list[House], tmp_path: Path) -> None:
+    house = houses[0]
+    archive = tmp_path / "wheelhouse.tar"
+    args = {"directory": str(tmp_path / "opt"), "release": house.release, "archive": str(archive)}
+    content = Path(house.archive).read_bytes()
     changed = content.replace(b"print('0.1.0')", b"print('6.6.6')")
     assert changed != content
     archive.write_bytes(changed)
     message = fails("grey_release", args)
-    assert f"wanted the wheels of release {house['release']}, found exit 1" in message
+    assert f"wanted the wheels of release {house.release}, found exit 1" in message
     assert "DO NOT MATCH THE HASHES" in message
     archive.write_bytes(b"no tar")
     assert "wanted a wheelhouse, found" in fails("grey_release", args)

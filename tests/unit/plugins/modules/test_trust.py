@@ -224,6 +224,28 @@ def test_a_foreign_certificate_is_replaced(world: World, tmp_path: Path) -> None
     assert Path(world.files["ca_file"]).read_text() == world.pem()
 
 
+def test_a_new_authority_does_not_part_hosts_that_run(world: World, tmp_path: Path) -> None:
+    world.pem()
+    requests = {}
+    for number in (1, 2):
+        (tmp_path / f"host{number}").mkdir()
+        host = World(tmp_path / f"host{number}")
+        host.deploy()  # by another controller
+        asked = passes("grey_certificates", host.certificates("requested", world.pem()))
+        requests[f"aws-east-{number}"] = asked["requests"]
+    args = {**world.authority(), "requests": requests, "entitlements": {host: [SPEC] for host in requests}}
+    assert fails("grey_authority", args) == (
+        "authority federation: wanted the one that the hosts trust, found another one: the certificates of "
+        "aws-east-1, aws-east-2 are all somebody else's. Restore the controller's folder "
+        "(grey_controller_dir) from its backup. If it is lost for good, -e trust_replace=true gives all "
+        "hosts new certificates; they do not hear each other meanwhile"
+    )
+    assert passes("grey_authority", {**args, "replace": True})["certificates"].keys() == requests.keys()
+    # One host among others that are well, or that have none yet, is mended.
+    one = {**requests, "aws-east-2": []}
+    assert passes("grey_authority", {**args, "requests": one})["certificates"].keys() == {"aws-east-1"}
+
+
 @pytest.mark.parametrize(("age", "expected"), [(0.0, 0), (0.6, 0), (0.7, 1), (1.1, 1)])
 def test_a_certificate_is_renewed_in_its_last_third(
     world: World, monkeypatch: pytest.MonkeyPatch, age: float, expected: int

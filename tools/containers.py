@@ -21,8 +21,8 @@ FLEET, CHECKOUT, BLOCK, SPEC = (f"grey.{word}" for word in ("fleet", "checkout",
 LIMIT_SECONDS = 120.0
 Subnet = ipaddress.IPv4Network
 # What systemd needs inside: the cgroup tree, room for its runtime files, rights to mount and set up networks.
-# SYS_PTRACE lets root look at other users' processes, as on a host of its own; seccomp and AppArmor would forbid
-# the name spaces that hardened units are put into.
+# SYS_PTRACE lets root look at other users' processes, as on a host of its own; seccomp and AppArmor would
+# forbid the name spaces that hardened units are put into.
 SYSTEMD = [
     "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
     "--tmpfs", "/run:rw,nosuid,nodev,exec,mode=755", "--tmpfs", "/run/lock",

@@ -10,7 +10,8 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,8 @@ CONFIG = "/etc/grey/grey.yaml"
 GREYD = "/opt/grey/current/bin/greyd"
 CERTIFICATE = ("/etc/grey/federation-cert.pem", "/etc/grey/federation-key.pem")
 API, CONTROL, METRICS, STORE_CLIENT, STORE_PEER, ENGINE_PEER = 8080, 8443, 9090, 2379, 2380, 2390
+
+Question = tuple[str, str, int]  # who asks, whom, at which port
 
 
 class Federation:
@@ -82,11 +85,25 @@ class Federation:
         document: dict[str, Any] = json.loads(said)
         return document
 
-    def probe(self, source: str, target: str, port: int, *words: str, user: str = "root") -> str:
-        """Ask a port of one host from another; see probe.py."""
-        arguments = [self.fleet.address(target), str(port), *words]
-        command = shlex.join(["python3", "-c", PROBE, *arguments])
-        return self.fleet[source].check_output(f"sudo -u {user} {command}")
+    def probe(self, questions: Iterable[Question], *words: str) -> dict[Question, str]:
+        """Ask ports of hosts from others; ``words`` as in probe.py, which says what comes of each."""
+        asked: dict[str, list[Question]] = {}
+        for question in questions:
+            asked.setdefault(question[0], []).append(question)
+
+        def ask(source: str) -> list[str]:
+            wanted = [[self.fleet.address(target), port, *words] for _, target, port in asked[source]]
+            command = shlex.join(["python3", "-c", PROBE, json.dumps(wanted)])
+            answers: list[str] = json.loads(self.fleet[source].check_output(command))
+            return answers
+
+        with ThreadPoolExecutor(max_workers=len(asked) or 1) as pool:
+            said = dict(zip(asked, pool.map(ask, asked), strict=True))
+        return {
+            question: answer
+            for source in asked
+            for question, answer in zip(asked[source], said[source], strict=True)
+        }
 
     def client(self, **options: Any) -> Client:
         """Return the client library with the operator's certificate. Close it."""

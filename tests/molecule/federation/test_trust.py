@@ -17,6 +17,7 @@ from deployed import (
     STORE_CLIENT,
     STORE_PEER,
     Federation,
+    Question,
 )
 from hosts import Fleet
 
@@ -32,8 +33,8 @@ def targets(federation: Federation, port: int) -> list[str]:
     return [host for host in federation.fleet if group is None or group in federation.groups(host)]
 
 
-def pairs(federation: Federation, ports: tuple[int, ...]) -> list[tuple[str, str, int]]:
-    """Return who asks whom: a host of every cluster, a host of every other one, each port."""
+def between_clusters(federation: Federation, ports: tuple[int, ...]) -> list[Question]:
+    """Return questions from a host of every cluster to a host of every other one, at each port."""
     found = []
     for source, cluster in itertools.product(federation.clusters, federation.clusters):
         for port in ports:
@@ -41,6 +42,11 @@ def pairs(federation: Federation, ports: tuple[int, ...]) -> list[tuple[str, str
             if source != cluster and there:
                 found.append((federation.fleet.cluster(source)[0], there[0], port))
     return found
+
+
+def let_in(said: dict[Question, str]) -> dict[Question, str]:
+    """Return the questions that were answered; with TLS 1.3 a server refuses after the handshake."""
+    return {question: answer for question, answer in said.items() if answer.startswith("answered")}
 
 
 @pytest.fixture(scope="module")
@@ -56,55 +62,46 @@ def strangers(fleet: Fleet) -> tuple[str, str]:
 
 
 def test_plain_http_is_refused_between_clusters(federation: Federation) -> None:
-    for source, target, port in pairs(federation, PROTECTED):
-        said = federation.probe(source, target, port, "plain")
-        assert "200" not in said and ("refused" in said or said == "closed" or " 400 " in said), (
-            target,
-            port,
-            said,
-        )
+    said = let_in(federation.probe(between_clusters(federation, PROTECTED), "plain"))
+    # Go's TLS server says in clear what it thinks of a client that speaks in clear.
+    assert all(" 400 " in answer for answer in said.values()), said
 
 
 def test_no_certificate_is_refused(federation: Federation) -> None:
-    for source, target, port in pairs(federation, PROTECTED):
-        assert federation.probe(source, target, port, "tls").startswith("refused"), (target, port)
+    assert not let_in(federation.probe(between_clusters(federation, PROTECTED), "tls"))
 
 
 def test_a_strangers_certificate_is_refused(federation: Federation, strangers: tuple[str, str]) -> None:
-    for source, target, port in pairs(federation, PROTECTED):
-        assert federation.probe(source, target, port, "tls", *strangers).startswith("refused"), (target, port)
+    assert not let_in(federation.probe(between_clusters(federation, PROTECTED), "tls", *strangers))
 
 
 def test_an_edges_certificate_joins_nobodys_raft(federation: Federation) -> None:
     """Refused by every peer and client port of every etcd; the control plane is where it belongs."""
     (edge,) = federation.fleet.cluster("edge-chicago")
-    for port in (STORE_CLIENT, STORE_PEER, ENGINE_PEER):
-        for target in targets(federation, port):
-            if target != edge:
-                said = federation.probe(edge, target, port, "tls", *CERTIFICATE)
-                assert said.startswith("refused"), (target, port, said)
-    said = federation.probe(edge, federation.fleet.cluster("aws-east")[0], CONTROL, "tls", *CERTIFICATE)
-    assert said.startswith("answered HTTP/1.1"), said
+    ports = (STORE_CLIENT, STORE_PEER, ENGINE_PEER)
+    asked = [(edge, target, port) for port in ports for target in targets(federation, port) if target != edge]
+    assert len(asked) == 10  # two other members of the federation store, six of engines
+    assert not let_in(federation.probe(asked, "tls", *CERTIFICATE))
+    welcome = [(edge, host, CONTROL) for host in federation.fleet if host != edge]
+    assert let_in(federation.probe(welcome, "tls", *CERTIFICATE)).keys() == set(welcome)
 
 
 def test_a_clusters_certificate_is_refused_by_the_engine_of_another(federation: Federation) -> None:
     files = ("/etc/grey/engine/cert.pem", "/etc/grey/engine/key.pem")
-    west = federation.fleet.cluster("gcp-west")[0]
-    for target in federation.fleet.cluster("aws-east"):
-        assert federation.probe(west, target, ENGINE_PEER, "tls", *files).startswith("refused")
+    west, neighbour, _ = federation.fleet.cluster("gcp-west")
+    asked = [(west, target, ENGINE_PEER) for target in (*federation.fleet.cluster("aws-east"), neighbour)]
     # It is a good one in its own group.
-    own = federation.fleet.cluster("gcp-west")[1]
-    assert federation.probe(west, own, ENGINE_PEER, "tls", *files).startswith("answered")
+    assert list(let_in(federation.probe(asked, "tls", *files))) == [(west, neighbour, ENGINE_PEER)]
 
 
 def test_metrics_and_health_are_all_that_is_open(federation: Federation) -> None:
-    for source, target, port in pairs(federation, (METRICS,)):
-        assert federation.probe(source, target, port, "plain").startswith("answered HTTP/1.1")
+    asked = between_clusters(federation, (METRICS,))
+    assert let_in(federation.probe(asked, "plain")).keys() == set(asked)
 
 
 def test_no_private_key_was_printed_or_left_on_the_controller(federation: Federation) -> None:
     """Of the hosts' keys, that is: the authorities' and the operator's belong there."""
     kept = {path.name for path in federation.controller.rglob("*") if path.is_file()}
     assert not [name for name in kept if "federation-key" in name]
-    journals = federation.fleet.everywhere("journalctl --no-pager | grep -c 'PRIVATE KEY' || true")
+    journals = federation.fleet.everywhere("journalctl --no-pager | grep -c 'BEGIN.*PRIVATE KE[Y]' || true")
     assert set(journals.values()) == {"0"}

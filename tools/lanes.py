@@ -32,7 +32,7 @@ ALIVE_SECONDS = 30.0
 GRACE_SECONDS = 20.0
 PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
 GROUPS = {
-    "all": ("fleet", "processes", "install", "node", "demo", "sanity", "lint", "collection", "tools"),
+    "all": ("fleet", "processes", "install", "node", "demo", "scale", "sanity", "lint", "collection", "tools"),
     "unit": ("unit-node", "unit-collection", "tools"),
 }
 
@@ -68,6 +68,8 @@ def lanes() -> dict[str, Lane]:
         # Hosts with systemd in Docker, which root has installed and started where it is missing; the longest.
         Lane("fleet", [sys.executable, "tools/scenario.py", "all"], limit_seconds=2400.0),
         Lane("demo", [*PYTEST, "tests/demo"]),
+        # A cluster of several hosts as processes of this machine.
+        Lane("scale", [*PYTEST, "tests/scale"]),
         # The built collection, elsewhere: offline, with ansible-core alone, with every ansible-core it
         # supports.
         Lane("install", [*PYTEST, "tests/install"]),

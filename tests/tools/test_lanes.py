@@ -82,7 +82,7 @@ def test_a_lane_that_hangs_is_ended(run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_unknown_lane_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert lanes.main(["nonsense"]) == 2
-    assert "lanes: fleet, demo, install, sanity, node" in capsys.readouterr().err
+    assert "lanes: fleet, demo, scale, install, sanity, node" in capsys.readouterr().err
 
 
 def test_the_chosen_etcd_is_found_by_the_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

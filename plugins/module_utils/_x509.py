@@ -64,7 +64,8 @@ def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     """Read a private key; None when there is no file or no P-256 key in it."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        content = path.read_bytes()  # first: check mode asks on hosts that have neither keys nor the library
+        key = serialization.load_pem_private_key(content, None)
     except (FileNotFoundError, ValueError, TypeError):
         return None
     return key if _is_p256(key) and isinstance(key, ec.EllipticCurvePrivateKey) else None
@@ -73,7 +74,8 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
 def load_certificate(path: Path) -> x509.Certificate | None:
     """Read a certificate; None when there is no file or no certificate in it."""
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        content = path.read_bytes()
+        return x509.load_pem_x509_certificate(content)
     except (FileNotFoundError, ValueError):
         return None
 

@@ -32,7 +32,18 @@ ALIVE_SECONDS = 30.0
 GRACE_SECONDS = 20.0
 PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
 GROUPS = {
-    "all": ("fleet", "processes", "install", "node", "demo", "scale", "sanity", "lint", "collection", "tools"),
+    "all": (
+        "fleet",
+        "processes",
+        "install",
+        "node",
+        "demo",
+        "scale",
+        "sanity",
+        "lint",
+        "collection",
+        "tools",
+    ),
     "unit": ("unit-node", "unit-collection", "tools"),
 }
 

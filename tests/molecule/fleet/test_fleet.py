@@ -110,6 +110,15 @@ def test_hardened_units_can_run(fleet: Fleet) -> None:
     assert all(lines.split() == ["nobody", "kept"] for lines in said.values()), said
 
 
+def test_a_run_in_check_mode_left_nothing(fleet: Fleet) -> None:
+    """One came before this, on hosts that were clean."""
+    folders = "/etc/grey /opt/grey /var/lib/grey /run/grey"
+    asked = f"ls -d {folders} 2>/dev/null; getent passwd grey; ls /etc/systemd/system | grep grey; true"
+    found = fleet.everywhere(asked)
+    assert set(found.values()) == {""}
+    assert not (fleet.home / "controller").exists()
+
+
 def default_gateways() -> list[str]:
     """Return the addresses by which this machine itself leaves its networks."""
     said = subprocess.run(["hostname", "-I"], check=False, capture_output=True, text=True).stdout.split()

@@ -158,6 +158,17 @@ def test_check_mode_on_a_clean_controller_and_host_says_what_would_be_made(world
     assert list(world.host.iterdir()) == []
 
 
+def test_check_mode_on_a_clean_host_needs_no_library(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release brings it, and before the first run there is none."""
+    pem = world.pem()
+    names = _x509.Names(SPEC["common_name"], frozenset(SPEC["dns"]), frozenset(SPEC["addresses"]))
+    files = [world.files[f"{name}_file"] for name in ("cert", "key", "ca")]
+    for library in ("x509", "serialization", "hashes", "ec"):
+        monkeypatch.delattr(_x509, library)
+    outcome = _certificates.request([_certificates.Wanted("federation", *files, names, pem)], check=True)
+    assert outcome.result["requests"] == [{"name": "federation", "csr": "", "reasons": ["missing"]}]
+
+
 def test_a_leaf_carries_exactly_its_names_and_purposes(world: World) -> None:
     assert world.deploy() == ["missing"]
     cert = world.cert()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 GROUPS = ("engine", "federation-store")
 _REFUSED = 3
 _ASK_SECONDS = 30.0
+# A group of so many members never goes on without one of them.
+_TOO_FEW = 2
 
 
 @dataclass(frozen=True)
@@ -80,18 +82,13 @@ class Cluster:
     def admit(self, wanted: Mapping[str, str], name: str, token: str) -> Outcome:
         """Take a host in that has no data yet, as a learner; return what it has to begin with.
 
-        ``wanted`` has all members that there should be, by name, with their peer addresses.
+        ``wanted`` has all members that there should be, by name, with their peer addresses. A host that is a
+        member already was interrupted before it was confirmed; if it lost its data, greyd refuses its start.
         """
         peer = wanted[name]
         found = self.members()
         _refuse_strangers(self._group, found, wanted)
         mine = next((each for each in found if each.peer == peer), None)
-        if mine is not None and mine.name and not mine.learner:
-            raise GreyError(
-                f"{self._group}: wanted {name} to be a new member, found that it was one already, whose data "
-                f"is gone from that host; it must not vote again on what it forgot. Put the data back, or "
-                f"replace the member: scale.yml -e replace={name}"
-            )
         present = {each.name: each.peer for each in found if each.name}
         outcome = Outcome(
             {"bootstrap": {"state": "existing", "token": token, "members": {**present, name: peer}}}
@@ -120,17 +117,55 @@ class Cluster:
                 )
         return outcome
 
-    def remove(self, peers: Mapping[str, str]) -> Outcome:
-        """Remove members, one after the other. ``peers`` has the address of each by name."""
-        outcome = Outcome()
+    def remove(self, peers: Mapping[str, str], *, only_lost: bool) -> Outcome:
+        """Remove members, one after the other. ``peers`` has the address of each by name.
+
+        With ``only_lost`` those that answer stay; they are named in ``kept``.
+        """
+        outcome = Outcome({"kept": []})
         for name, peer in peers.items():
             found = next((each for each in self.members() if name == each.name or peer == each.peer), None)
             if found is None:
+                continue
+            if only_lost and found.reachable:
+                outcome.result["kept"].append(name)
                 continue
             outcome.add(Change(f"{self._group}: {name}", str(found), ""))
             if not self._check:
                 known = ("--name", found.name) if found.name else ("--peer", found.peer)
                 self._change("remove", *known)
+        return outcome
+
+    def spare(self, name: str) -> Outcome:
+        """Refuse unless a majority answers without a member that is about to restart."""
+        voters = [each for each in self.members() if not each.learner]
+        own = next((each for each in voters if each.name == name), None)
+        others = [each for each in voters if each is not own]
+        answering = [each for each in others if each.reachable]
+        needed = len(voters) // 2 + 1
+        if own is not None and own.reachable and len(voters) > _TOO_FEW and len(answering) < needed:
+            silent = [each for each in others if not each.reachable]
+            raise GreyError(
+                f"{self._group}: wanted {needed} of {len(voters)} voting members to answer while {name} "
+                f"restarts, found {_names(answering)}, and no answer from {_names(silent)}; start them "
+                "first, then run again"
+            )
+        return Outcome()
+
+    def forget(self) -> Outcome:
+        """Move the data of this host's former member aside, so that the host can join anew."""
+        outcome = Outcome({"moved": []})
+        if self._check:
+            return outcome
+        answer = self._run("forget")
+        if answer.code != 0:
+            raise GreyError(
+                f"{self._group}: wanted this host to forget its former member, found exit {answer.code}: "
+                f"{answer.said()}"
+            )
+        outcome.result["moved"] = list(answer.object()["moved"])
+        for path in outcome.result["moved"]:
+            outcome.add(Change(path, "data of a former member", "moved aside"))
         return outcome
 
     def _change(self, verb: str, *arguments: str, wait_seconds: float = 0.0) -> None:
@@ -146,6 +181,10 @@ class Cluster:
             timeout_seconds=wait_seconds + _ASK_SECONDS,
             user=self._user,
         )
+
+
+def _names(members: Sequence[Member]) -> str:
+    return ", ".join(each.name or each.peer for each in members) or "nobody"
 
 
 def _refuse_strangers(group: str, found: Sequence[Member], wanted: Mapping[str, str]) -> None:

@@ -3,7 +3,8 @@
 """Which etcd groups begin anew, and which hosts join one that exists. Pure.
 
 A group (the federation store, the engine of a cluster) may begin only once: hosts that would begin it a
-second time, beside a member that merely cannot be asked now, would make a second history of the same data.
+second time, beside a member that merely cannot be asked now, would make a second history of the same data. So
+all hosts must have been asked: one that is silent may be the only one that a group had before it grew.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ def decide(groups: list[Group], markers: Mapping[str, Mapping[str, str | None]])
             plan.living[group.name] = living[0]
             for host in fresh:
                 plan.joins.setdefault(host, {})[group.name] = living[0]
-        elif len(asked) * 2 > len(group.members):
+        elif len(asked) == len(group.members):
             plan.begins[group.name] = {"state": "new", "token": group.token, "members": dict(group.members)}
         elif fresh:
             silent = sorted(set(group.members) - set(asked))
             faults.append(
                 f"{group.name}: wanted to know whether it exists before {', '.join(fresh)} begin it or join "
                 f"it, found no answer from {', '.join(silent)}; run it for all hosts (without --limit) when "
-                "most of them can be reached"
+                "they can be reached, or take those that are gone for good out of the inventory"
             )
     if faults:
         raise GreyError("nothing was started\n" + "\n".join(faults))

@@ -31,8 +31,10 @@ options:
       - V(admitted) takes the host O(name) in, which has no data yet, and returns what it has to begin with.
       - V(voting) lets the learner O(name) vote, once it has caught up.
       - V(absent) removes the O(members), one after the other; members that are gone already count as removed.
+      - V(forgotten) moves the data of the host's former member aside, so that the host can join anew.
+      - V(spared) changes nothing. It refuses unless a majority answers while the member O(name) restarts.
     type: str
-    choices: [healthy, admitted, voting, absent]
+    choices: [healthy, admitted, voting, absent, forgotten, spared]
     default: healthy
   group:
     description: Whose members, those of the cluster's engine or those of the federation store.
@@ -47,8 +49,12 @@ options:
     type: dict
     default: {}
   name:
-    description: The member to take in or to let vote.
+    description: The member to take in, to let vote, or to restart.
     type: str
+  only_lost:
+    description: With O(state=absent), whether members that answer stay.
+    type: bool
+    default: false
   token:
     description: What tells this group from every other one. Needed with O(state=admitted).
     type: str
@@ -111,6 +117,18 @@ members:
   returned: with O(state=healthy)
   type: list
   elements: dict
+kept:
+  description: The members that answer and were not removed for it.
+  returned: with O(state=absent)
+  type: list
+  elements: str
+  sample: []
+moved:
+  description: The files and folders that were moved aside.
+  returned: with O(state=forgotten)
+  type: list
+  elements: str
+  sample: []
 bootstrap:
   description: The content of the new member's bootstrap file.
   returned: with O(state=admitted)
@@ -134,7 +152,11 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
     if params["state"] == "healthy":
         return cluster.healthy(params["wait"])
     if params["state"] == "absent":
-        return cluster.remove(members)
+        return cluster.remove(members, only_lost=params["only_lost"])
+    if params["state"] == "forgotten":
+        return cluster.forget()
+    if params["state"] == "spared":
+        return cluster.spare(name)
     if params["state"] == "voting":
         return cluster.promote(name, params["wait"])
     if name not in members:
@@ -148,12 +170,13 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["healthy", "admitted", "voting", "absent"],
+                "choices": ["healthy", "admitted", "voting", "absent", "forgotten", "spared"],
                 "default": "healthy",
             },
             "group": {"type": "str", "choices": list(GROUPS), "required": True},
             "members": {"type": "dict", "default": {}},
             "name": {"type": "str"},
+            "only_lost": {"type": "bool", "default": False},
             "token": {"type": "str"},
             "greyd": {"type": "path", "required": True},
             "config": {"type": "path", "required": True},
@@ -163,6 +186,7 @@ def main() -> None:
         required_if=[
             ("state", "admitted", ("name", "token", "members")),
             ("state", "voting", ("name",)),
+            ("state", "spared", ("name",)),
             ("state", "absent", ("members",)),
         ],
         supports_check_mode=True,

@@ -12,8 +12,8 @@ short_description: Decide which etcd groups begin anew, and which hosts join one
 version_added: 0.2.0
 description:
   - Decides from what the hosts remember of their members, for the federation store and for the engine of each cluster.
-  - A group begins only when most of its hosts were asked and none of them remembers it. When fewer were asked, nobody
-    can say whether it exists, and the module refuses.
+  - A group begins only when all of its hosts were asked and none of them remembers it. Otherwise nobody can say whether it
+    exists, and the module refuses.
 author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:

@@ -102,13 +102,36 @@ def test_the_life_of_a_member(fake: Fake) -> None:
     assert fake.state() == [member("a1"), member("a2")]
 
 
-def test_a_member_that_lost_its_data_is_not_taken_in_again(fake: Fake) -> None:
+def test_a_member_that_is_one_already_is_left_to_greyd(fake: Fake) -> None:
+    """It may have been interrupted before it was confirmed; greyd refuses one that lost its data."""
     fake.has(*map(member, WANTED))
-    assert fails("grey_cluster", fake.admitted()) == (
-        "engine: wanted a3 to be a new member, found that it was one already, whose data is gone from that "
-        "host; it must not vote again on what it forgot. Put the data back, or replace the member: scale.yml "
-        "-e replace=a3"
+    answer = passes("grey_cluster", fake.admitted())
+    assert not answer["changed"]
+    assert answer["bootstrap"]["state"] == "existing"
+
+
+def test_a_member_that_answers_has_nothing_to_be_replaced(fake: Fake) -> None:
+    lost = {"a1": WANTED["a1"], "a2": WANTED["a2"]}
+    fake.has(member("a1"), member("a2", reachable=False), member("a3", peer=WANTED["a3"]))
+    answer = passes("grey_cluster", fake.args(state="absent", members=lost, only_lost=True))
+    assert answer["kept"] == ["a1"]
+    assert fake.state() == [member("a1"), member("a3", peer=WANTED["a3"])]
+
+
+def test_a_restart_needs_a_majority_without_the_host(fake: Fake) -> None:
+    args = fake.args(state="spared", name="a1")
+    fake.has(*map(member, WANTED))
+    assert not passes("grey_cluster", args)["changed"]
+    fake.has(member("a1"), member("a2"), member("a3", reachable=False))
+    assert fails("grey_cluster", args) == (
+        "engine: wanted 2 of 3 voting members to answer while a1 restarts, found a2, and no answer from a3; "
+        "start them first, then run again"
     )
+    # What is down already is only helped by a start, and two members never go on without one.
+    fake.has(member("a1", reachable=False), member("a2"), member("a3", reachable=False))
+    assert not passes("grey_cluster", args)["changed"]
+    fake.has(member("a1"), member("a2"))
+    assert not passes("grey_cluster", args)["changed"]
 
 
 def test_a_member_that_never_started_begins_now(fake: Fake) -> None:
@@ -178,8 +201,9 @@ def test_a_group_that_nobody_remembers_begins_with_all_its_hosts() -> None:
     assert not answer["changed"]
 
 
-def test_one_of_three_that_is_down_holds_nobody_up() -> None:
-    assert list(passes("grey_cluster_plan", plan({"a1": None, "a3": None}))["begins"]) == ["engine-a"]
+def test_a_group_begins_only_when_all_its_hosts_were_asked() -> None:
+    """The silent one may be the only host that the group had before it grew."""
+    assert "found no answer from a2" in fails("grey_cluster_plan", plan({"a1": None, "a3": None}))
 
 
 def test_a_host_without_data_joins_where_a_member_is_known() -> None:
@@ -196,7 +220,8 @@ def test_a_group_that_is_complete_needs_nothing() -> None:
 def test_a_group_whose_members_are_silent_does_not_begin_again() -> None:
     assert fails("grey_cluster_plan", plan({"a3": None})) == (
         "nothing was started\nengine-a: wanted to know whether it exists before a3 begin it or join it, "
-        "found no answer from a1, a2; run it for all hosts (without --limit) when most of them can be reached"
+        "found no answer from a1, a2; run it for all hosts (without --limit) when they can be reached, or "
+        "take those that are gone for good out of the inventory"
     )
 
 

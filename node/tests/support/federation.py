@@ -66,7 +66,7 @@ class GreyNode:
         *,
         number: int = 1,
         engine: EngineProcess | None = None,
-        greyd: Sequence[str] = (GREYD,),
+        greyd: Sequence[str] | None = None,
     ) -> None:
         """``engine`` is the member of the cluster's engine that runs beside it; None: SQLite."""
         self._greyd = greyd
@@ -100,7 +100,7 @@ class GreyNode:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._greyd, "run", "--config", str(self.config)],
+                [*(self._greyd or [GREYD]), "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -133,13 +133,13 @@ class GreyNode:
 class Shared(NamedTuple):
     """A cluster whose nodes share an etcd: how many greyds, and how many members its engine has.
 
-    ``quota_bytes`` is the engine's, ``greyd`` the command that the nodes are.
+    ``quota_bytes`` is the engine's, ``greyd`` the command that the nodes are, if another.
     """
 
     greyds: int = 3
     members: int = 3
     quota_bytes: int = QUOTA_BYTES
-    greyd: Sequence[str] = (GREYD,)
+    greyd: Sequence[str] | None = None
     etcd_options: Mapping[str, str] | None = None
 
 

@@ -186,7 +186,8 @@ def test_the_modules_pass_their_own_tests_with_an_older_ansible_core(
         "import ansible.release as r, pytest, sys; print(r.__version__); sys.exit(pytest.main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "-q", "-m", "not slow", "tests/unit/plugins"], cwd=ROOT, check=False, timeout=900,
+        [sys.executable, "-c", program, "-q", "-m", "not slow", "tests/unit/plugins"],
+        cwd=ROOT, check=False, timeout=900,
         env={"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True,
     )  # fmt: skip

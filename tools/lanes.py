@@ -32,17 +32,18 @@ ALIVE_SECONDS = 30.0
 GRACE_SECONDS = 20.0
 PYTEST = [f"{sys.prefix}/bin/pytest", "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
 GROUPS = {
+    # Two at a time: beside the fleet, which loads the machine most, run those that mind no load.
     "all": (
         "fleet",
-        "processes",
         "install",
-        "node",
-        "demo",
-        "scale",
         "sanity",
         "lint",
         "collection",
         "tools",
+        "processes",
+        "node",
+        "demo",
+        "scale",
     ),
     "unit": ("unit-node", "unit-collection", "tools"),
 }

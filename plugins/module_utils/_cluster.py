@@ -59,7 +59,8 @@ class Cluster:
         if answer.code != 0 or not said.get("healthy"):
             raise GreyError(
                 f"{self._group}: wanted a healthy majority within {wait_seconds:g} s, found "
-                f"{_problems(members) or answer.said()}; look at its log on the members",
+                f"{_problems(members) or answer.said()}; look at its log on the members (one whose data is "
+                "gone is refused until it is replaced: scale.yml -e replace=NAME)",
                 members=members,
             )
         outcome = Outcome({"healthy": True, "members": members})

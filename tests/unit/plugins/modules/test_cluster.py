@@ -178,7 +178,8 @@ def test_an_unhealthy_group_names_its_members(tmp_path: Path) -> None:
         "grey_cluster", says(tmp_path, {"healthy": False, "changed": False, "members": members}, 1)
     ) == (
         "federation-store: wanted a healthy majority within 5 s, found 127.77.1.1:2379: connection refused; "
-        "127.77.2.1:2379: healthy; look at its log on the members"
+        "127.77.2.1:2379: healthy; look at its log on the members (one whose data is gone is refused "
+        "until it is replaced: scale.yml -e replace=NAME)"
     )
 
 

@@ -177,7 +177,7 @@ def main() -> None:
             "members": {"type": "dict", "default": {}},
             "name": {"type": "str"},
             "only_lost": {"type": "bool", "default": False},
-            "token": {"type": "str"},
+            "token": {"type": "str", "no_log": False},  # tells etcd clusters apart, opens nothing
             "greyd": {"type": "path", "required": True},
             "config": {"type": "path", "required": True},
             "user": {"type": "str"},

@@ -101,7 +101,8 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "token": {"type": "str", "required": True},
+                    # Tells etcd clusters apart, opens nothing.
+                    "token": {"type": "str", "required": True, "no_log": False},
                     "members": {"type": "dict", "required": True},
                 },
             },

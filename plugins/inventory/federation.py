@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - constructed
   - inventory_cache
 notes:
-  - "Groups: C(grey) (all clusters), C(cluster_NAME), C(region_REGION), C(role_primary), C(role_replica),
+  - "Groups: C(grey) (all of it), C(cluster_NAME), C(witness_NAME), C(region_REGION), C(role_primary), C(role_replica),
     C(capability_read_only), C(capability_cache), and one of C(role_source_live), C(role_source_cache), C(role_source_file). Every
     character that is no letter or digit becomes C(_). The groups of clusters are children of the others, so that the
     hosts which another source puts into C(cluster_NAME) are in them, too."
@@ -51,7 +51,8 @@ options:
       - name: GREY_FEDERATION_FILE
   hosts:
     description:
-      - The hosts of each cluster, which the federation file does not name. A mapping of clusters, each a mapping of hosts.
+      - The hosts of each cluster and of each witness, which the federation file does not name. A mapping of these by name, each a
+        mapping of hosts.
       - A host's value is its IP address, a mapping of variables, or empty. The address becomes C(grey_address) and, unless the
         variables say otherwise, C(ansible_host).
       - May be left out when other sources put the hosts into the groups of the clusters. Sources are read in order,
@@ -232,7 +233,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for name, group in groups.items():
             for child in group.children:
                 self.inventory.add_child(name, child)
-        homes = {cluster.name: cluster.group for cluster in facts.clusters}
+        homes = facts.homes
         for host in hosts:
             self.inventory.add_host(host.name, group=homes[host.cluster])
             for key, value in host.variables.items():

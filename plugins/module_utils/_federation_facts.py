@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
-from ansible_collections.grey.distributed.plugins.module_utils._placement import group_name
+from ansible_collections.grey.distributed.plugins.module_utils._placement import group_name, witness_group_name
 
 ROLES = ("primary", "replica")
 CAPABILITIES = ("read-only", "cache")
@@ -49,12 +49,24 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Facts:
-    """A federation; the control plane answers at ``control_host`` and on every node at ``control_port``."""
+    """A federation; the control plane answers at ``control_host`` and on every node at ``control_port``.
+
+    ``witnesses`` are the names of those.
+    """
 
     name: str
     control_host: str
     control_port: int
     clusters: tuple[Cluster, ...]
+    witnesses: tuple[str, ...] = ()
+
+    @property
+    def homes(self) -> dict[str, str]:
+        """The inventory group of each cluster and of each witness, by its name."""
+        return {
+            **{cluster.name: cluster.group for cluster in self.clusters},
+            **{name: witness_group_name(name) for name in self.witnesses},
+        }
 
 
 def from_checked(federation: Mapping[str, Any]) -> Facts:
@@ -77,6 +89,7 @@ def from_checked(federation: Mapping[str, Any]) -> Facts:
             )
             for each in federation["clusters"]
         ),
+        witnesses=tuple(each["name"] for each in federation["witnesses"]),
     )
 
 
@@ -101,8 +114,9 @@ class _Reader:
         host, port = self._endpoint(plane.get("endpoint"), "federation.control_plane.endpoint")
         domain = self._domain(federation.get("domain"), host)
         clusters = self._clusters(federation.get("clusters"), domain)
+        witnesses = self._witnesses(federation.get("witnesses", []))
         self._require_right()
-        return Facts(name, host, port, tuple(clusters))
+        return Facts(name, host, port, tuple(clusters), tuple(witnesses))
 
     def _require_right(self) -> None:
         if self._faults:
@@ -124,6 +138,17 @@ class _Reader:
         if not any(cluster.role == "primary" for cluster in clusters):
             self._fault(key, "a cluster with role: primary", "only replicas")
         return clusters
+
+    def _witnesses(self, found: Any) -> list[str]:
+        key = "federation.witnesses"
+        if not _is_list(found):
+            self._fault(key, "a list of witnesses", found)
+            return []
+        entries = [
+            self._mapping(each, f"{key}[{index}]", "a mapping with name and endpoint")
+            for index, each in enumerate(found)
+        ]
+        return [self._name(each.get("name"), f"{key}[{index}].name") for index, each in enumerate(entries)]
 
     def _cluster(self, found: Any, key: str, domain: str) -> Cluster:
         entry = self._mapping(found, key, "a mapping with name, endpoint and role")

@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the source file, in the group of its cluster."""
+    """A host of the source file, in the group of its cluster, or of the witness that it is."""
 
     name: str
     cluster: str
@@ -51,13 +51,13 @@ def hosts(found: Any, facts: Facts) -> list[Host]:
         raise GreyError(f"hosts: wanted a mapping of clusters, found {found!r}")
     faults: list[str] = []
     placed: list[Host] = []
-    known = [cluster.name for cluster in facts.clusters]
+    known = list(facts.homes)
     for cluster, entries in found.items():
         if cluster not in known:
             near = difflib.get_close_matches(str(cluster), known, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
             faults.append(
-                f"hosts.{cluster}: wanted a cluster of the federation {facts.name} "
+                f"hosts.{cluster}: wanted a cluster or witness of the federation {facts.name} "
                 f"({', '.join(known)}), found none of that name{hint}"
             )
         elif not isinstance(entries, Mapping):
@@ -91,6 +91,9 @@ def groups(facts: Facts, live: Live | None, *, source: str, federation_file: str
         parents += [_group("capability", word) for word in cluster.capabilities]
         for parent in parents:
             made.setdefault(parent, Group()).children.append(cluster.group)
+    for name in facts.witnesses:
+        made[facts.homes[name]] = Group()
+        made[ALL].children.append(facts.homes[name])
     return made
 
 

@@ -20,6 +20,7 @@ STORE_AUTHORITY = "federation-store"
 ENGINES = ("auto", "sqlite", "etcd")
 ENGINE = "engine"
 _GROUP_PREFIX = "cluster_"
+_WITNESS_PREFIX = "witness_"
 
 Engine = Literal["sqlite", "etcd"]
 
@@ -30,9 +31,10 @@ class Inventory:
 
     ``groups`` are all groups, ``group`` the one of all hosts of the deployment. By host: ``addresses`` its
     own one, ``sources`` further ones that its connections come from, ``engines`` one of ENGINES.
-    ``store_port`` and ``engine_port`` are where members of the federation store and of an engine talk with
-    each other, ``other_ports`` what else listens on every host, by its name. Hosts that are ``leaving`` count
-    as gone; those that are ``replaced`` stay, with new members.
+    ``store_client_port`` is where members of the federation store answer greyds, ``store_port`` and
+    ``engine_port`` where members of it and of an engine talk with each other, ``other_ports`` what else
+    listens on every host, by its name. Hosts that are ``leaving`` count as gone; those that are ``replaced``
+    stay, with new members.
     """
 
     groups: Mapping[str, Sequence[str]]
@@ -40,6 +42,7 @@ class Inventory:
     sources: Mapping[str, Sequence[str]]
     engines: Mapping[str, str]
     group: str
+    store_client_port: int
     store_port: int
     engine_port: int
     other_ports: Mapping[str, int]
@@ -57,7 +60,16 @@ class Inventory:
 
 def group_name(cluster: str) -> str:
     """Return the inventory group of a cluster: aws-east has cluster_aws_east."""
-    return _GROUP_PREFIX + re.sub(r"[^A-Za-z0-9]", "_", cluster)
+    return _GROUP_PREFIX + _plain(cluster)
+
+
+def witness_group_name(witness: str) -> str:
+    """Return the inventory group of a witness, which has one host: witness-1 has witness_witness_1."""
+    return _WITNESS_PREFIX + _plain(witness)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
 def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]:
@@ -66,10 +78,10 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
     Each group has an authority of its own beside that of the federation, so that what joins one joins no
     other. Fails with everything that is wrong.
     """
-    clusters = federation["clusters"]
+    clusters, witnesses = federation["clusters"], federation["witnesses"]
     faults = [
-        *_group_faults(clusters, inventory),
-        *_host_faults(clusters, inventory),
+        *_group_faults(clusters, witnesses, inventory),
+        *_host_faults(clusters, witnesses, inventory),
         *_engine_faults(clusters, inventory),
         *_port_faults(federation, inventory),
     ]
@@ -79,7 +91,7 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
             errors=faults,
         )
     hosts: dict[str, Any] = {}
-    members: list[dict[str, str]] = []
+    members: list[dict[str, Any]] = []
     for cluster in clusters:
         name = cluster["name"]
         engine = _engine(inventory, name)
@@ -88,6 +100,10 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
             hosts[host] = _host(federation, cluster, inventory, host, engine, member=member)
             if member:
                 members.append({"name": host, "cluster": name, "address": inventory.addresses[host]})
+    for witness in witnesses:
+        host = inventory.in_group(witness_group_name(witness["name"]))[0]
+        hosts[host] = _witness(federation, inventory, host)
+        members.append({"name": host, "cluster": None, "address": inventory.addresses[host]})
     groups = _raft_groups(federation, inventory, hosts)
     names = dict.fromkeys([FEDERATION_AUTHORITY, STORE_AUTHORITY, *(group["name"] for group in groups)])
     authorities = [{"name": name, "common_name": f"Grey {name.replace('-', ' ', 1)}"} for name in names]
@@ -96,29 +112,34 @@ def place(federation: Mapping[str, Any], inventory: Inventory) -> dict[str, Any]
         "members": members,
         "groups": groups,
         "authorities": authorities,
-        "departures": _departures(clusters, inventory),
+        "departures": _departures(clusters, witnesses, inventory),
     }
 
 
-def _departures(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -> list[dict[str, str]]:
+def _departures(
+    clusters: Sequence[Mapping[str, Any]], witnesses: Sequence[Mapping[str, Any]], inventory: Inventory
+) -> list[dict[str, str]]:
     """Return the members that go: of hosts that leave, and of hosts that begin anew.
 
     A host may be named for a group that it is no member of; then nothing is there to be removed.
     """
     going = [*inventory.leaving, *inventory.replaced]
-    found = []
-    for cluster in clusters:
-        name = cluster["name"]
-        groups = [(engine_authority(name), inventory.engine_port)]
-        if cluster["voter"]:
-            groups.append((STORE_AUTHORITY, inventory.store_port))
-        for host in inventory.groups.get(group_name(name), ()):
-            if host in going:
-                found += [
-                    {"host": host, "group": group, "peer": _at(inventory.addresses[host], port)}
-                    for group, port in groups
-                ]
-    return found
+    store = (STORE_AUTHORITY, inventory.store_port)
+    has: list[tuple[str, list[tuple[str, int]]]] = [
+        (
+            group_name(cluster["name"]),
+            [(engine_authority(cluster["name"]), inventory.engine_port), *([store] if cluster["voter"] else [])],
+        )
+        for cluster in clusters
+    ]
+    has += [(witness_group_name(witness["name"]), [store]) for witness in witnesses]
+    return [
+        {"host": host, "group": group, "peer": _at(inventory.addresses[host], port)}
+        for hosts, groups in has
+        for host in inventory.groups.get(hosts, ())
+        if host in going
+        for group, port in groups
+    ]
 
 
 def _raft_groups(
@@ -158,9 +179,7 @@ def _host(
     addresses = sorted({inventory.addresses[host], *inventory.sources.get(host, ())})
     certificates = [_certificate(FEDERATION_AUTHORITY, FEDERATION_AUTHORITY, identity, dns, own_addresses)]
     if cluster["voter"]:
-        # Members demand the second name of each other: a greyd's certificate joins nothing.
-        names = [host, *([f"{STORE_AUTHORITY}.{federation['domain']}"] if member else [])]
-        certificates.append(_certificate(STORE_AUTHORITY, STORE_AUTHORITY, host, names, addresses))
+        certificates.append(_store_certificate(federation, host, addresses, member=member))
     if engine == "etcd":
         authority = engine_authority(cluster["name"])
         certificates.append(_certificate(ENGINE, authority, host, [identity], addresses))
@@ -176,6 +195,31 @@ def _host(
         "control_port": federation["control_plane"]["endpoint"]["port"],
         "certificates": certificates,
     }
+
+
+def _witness(federation: Mapping[str, Any], inventory: Inventory, host: str) -> dict[str, Any]:
+    """Return what a host is that has a member of the federation store, and nothing else."""
+    addresses = sorted({inventory.addresses[host], *inventory.sources.get(host, ())})
+    return {
+        "cluster": None,
+        "address": inventory.addresses[host],
+        "identity": None,
+        "engine": None,
+        "engine_group": None,
+        "voter": True,
+        "member": True,
+        "api_port": None,
+        "control_port": None,
+        "certificates": [_store_certificate(federation, host, addresses, member=True)],
+    }
+
+
+def _store_certificate(
+    federation: Mapping[str, Any], host: str, addresses: Sequence[str], *, member: bool
+) -> dict[str, Any]:
+    # Members demand the second name of each other: a greyd's certificate joins nothing.
+    names = [host, *([f"{STORE_AUTHORITY}.{federation['domain']}"] if member else [])]
+    return _certificate(STORE_AUTHORITY, STORE_AUTHORITY, host, names, addresses)
 
 
 def engine_authority(cluster: str) -> str:
@@ -203,7 +247,9 @@ def _engine(inventory: Inventory, cluster: str) -> Engine:
     return "etcd" if chosen == "etcd" else "sqlite"
 
 
-def _group_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -> Iterator[str]:
+def _group_faults(
+    clusters: Sequence[Mapping[str, Any]], witnesses: Sequence[Mapping[str, Any]], inventory: Inventory
+) -> Iterator[str]:
     wanted: dict[str, str] = {}
     for cluster in clusters:
         name = group_name(cluster["name"])
@@ -212,13 +258,32 @@ def _group_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -
         wanted[name] = cluster["name"]
         if not inventory.in_group(name):
             yield f"cluster {cluster['name']}: wanted hosts in the group {name}, found none; add them"
+    for witness in witnesses:
+        name = witness_group_name(witness["name"])
+        wanted[name] = witness["name"]
+        hosts = inventory.in_group(name)
+        if len(hosts) != 1:
+            yield (
+                f"witness {witness['name']}: wanted one host in the group {name}, found "
+                f"{len(hosts) or 'none'}{': ' if hosts else ''}{', '.join(hosts)}"
+            )
+        port = witness["endpoint"]["port"]
+        if port != inventory.store_client_port:
+            yield (
+                f"witness {witness['name']}: wanted the port that all members of the federation store have "
+                f"for greyd, {inventory.store_client_port} (grey_federation_store_client_port), found {port} "
+                "in its endpoint; correct one of them"
+            )
     for name in sorted(inventory.groups):
-        if name.startswith(_GROUP_PREFIX) and name not in wanted and inventory.groups[name]:
+        if not name.startswith((_GROUP_PREFIX, _WITNESS_PREFIX)) or name in wanted:
+            continue
+        if inventory.groups[name]:
+            kind = "cluster" if name.startswith(_GROUP_PREFIX) else "witness"
             near = difflib.get_close_matches(name, wanted, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
             yield (
-                f"group {name}: wanted a group of a cluster in the federation file, found no such "
-                f"cluster{hint}"
+                f"group {name}: wanted a group of a {kind} in the federation file, found no such "
+                f"{kind}{hint}"
             )
     if not inventory.in_group(inventory.group):
         yield (
@@ -227,12 +292,16 @@ def _group_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -
         )
 
 
-def _host_faults(clusters: Sequence[Mapping[str, Any]], inventory: Inventory) -> Iterator[str]:
+def _host_faults(
+    clusters: Sequence[Mapping[str, Any]], witnesses: Sequence[Mapping[str, Any]], inventory: Inventory
+) -> Iterator[str]:
     deployed = inventory.in_group(inventory.group)
     homes: dict[str, list[str]] = {}
-    for cluster in clusters:
-        for host in inventory.hosts(cluster["name"]):
-            homes.setdefault(host, []).append(cluster["name"])
+    groups = [(cluster["name"], group_name(cluster["name"])) for cluster in clusters]
+    groups += [(witness["name"], witness_group_name(witness["name"])) for witness in witnesses]
+    for name, group in groups:
+        for host in inventory.in_group(group):
+            homes.setdefault(host, []).append(name)
     for host, names in homes.items():
         if len(set(names)) > 1:
             yield (
@@ -293,6 +362,7 @@ def _port_faults(federation: Mapping[str, Any], inventory: Inventory) -> Iterato
             "the key-value API (endpoint in the federation file)": cluster["endpoint"]["port"],
             "the control plane (control_plane.endpoint)": federation["control_plane"]["endpoint"]["port"],
             **inventory.other_ports,
+            "the federation store (grey_federation_store_client_port)": inventory.store_client_port,
             "the federation store's members (grey_federation_store_peer_port)": inventory.store_port,
             "the engine's members (grey_engine_peer_port)": inventory.engine_port,
         }

@@ -112,7 +112,7 @@ hosts:
   returned: unless O(name_only=true)
   type: dict
 members:
-  description: The members of the federation store, one per voter cluster.
+  description: The members of the federation store, one per voter cluster, then the witnesses, whose cluster is null.
   returned: unless O(name_only=true)
   type: list
   elements: dict
@@ -165,10 +165,8 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         group=params["group"],
         leaving=params["leaving"],
         replaced=params["replaced"],
-        other_ports={
-            "metrics (grey_metrics_port)": params["metrics_port"],
-            "the federation store (grey_federation_store_client_port)": params["store_client_port"],
-        },
+        other_ports={"metrics (grey_metrics_port)": params["metrics_port"]},
+        store_client_port=params["store_client_port"],
         store_port=params["store_port"],
         engine_port=params["engine_port"],
     )

@@ -464,12 +464,8 @@ def test_what_this_version_cannot_carry_out(
     assert [str(fault) for fault in unsupported(read)] == [fault.split(": ", 1)[1] for fault in expected]
 
 
-def test_witnesses_are_valid_but_not_available(edited: Edited) -> None:
-    changed = edited(witness())
-    document = yamlfile.parse("f.yaml", changed.text.encode())
-    assert [str(fault) for fault in unsupported(changed.read(), document)] == [
-        "f.yaml:13: federation.witnesses: witnesses are not available in this version; write voter: true for a third cluster, or auto_failover: false"
-    ]
+def test_witnesses_are_available(edited: Edited) -> None:
+    assert unsupported(edited(witness()).read()) == []
 
 
 def test_conflict_resolution_is_harmless_with_one_primary(edited: Edited, resolution: str) -> None:

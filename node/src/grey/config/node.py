@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "node_schema.json"
 
+_CLUSTER_KEYS = ("cluster", "identity_file", "data_dir", "store", "listen", "tls")
+
 
 class Listen(msgspec.Struct, frozen=True):
     """The node's own address and its three ports."""
@@ -52,11 +54,62 @@ class NodeFile(msgspec.Struct, frozen=True):
     federation_store: FederationStoreAccess | None
 
 
+class WitnessFile(msgspec.Struct, frozen=True):
+    """The file of a host that only votes in the federation store; ``federation_store`` has its member."""
+
+    mode: Literal["witness"]
+    name: str
+    federation_file: str
+    names: dict[str, tuple[str, ...]]
+    federation_store: FederationStoreAccess
+
+
 def load(path: str | Path) -> NodeFile:
     """Read a node's file and check all of it. Raises ConfigError with everything that is wrong."""
+    found, document = _read(path)
+    if isinstance(found, WitnessFile):
+        message = "expected cluster here, found witness: such a host has neither data nor a greyd"
+        hint = "greyd federation-store is all that runs there"
+        raise ConfigError([document.fault(("node", "mode"), message, hint)])
+    return found
+
+
+def load_either(path: str | Path) -> NodeFile | WitnessFile:
+    """Read the file of a node or of a witness. Raises ConfigError with everything that is wrong."""
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[NodeFile | WitnessFile, Document]:
     document = yamlfile.load(path)
     schema.check(document, SCHEMA)
     plain = schema.filled(document.data, SCHEMA)["node"]
+    read = _witness if plain["mode"] == "witness" else _node
+    return read(plain, document), document
+
+
+def _witness(plain: dict[str, Any], document: Document) -> WitnessFile:
+    access = plain["federation_store"]
+    here: KeyPath = ("node", "federation_store")
+    faults = [
+        document.fault(("node", key), "a witness has no such key", "remove it, or write mode: cluster")
+        for key in _CLUSTER_KEYS
+        if key in plain
+    ]
+    faults += [*federation_store.faults(access, document), *_doubled_paths(plain, document)]
+    if "member" not in access:
+        faults.append(document.fault((*here, "member"), "the key is missing", "add it: it is what runs here"))
+    if faults:
+        raise ConfigError(faults)
+    return WitnessFile(
+        mode=plain["mode"],
+        name=plain["name"],
+        federation_file=plain["federation_file"],
+        names=read_names(plain["names"]),
+        federation_store=federation_store.read(access),
+    )
+
+
+def _node(plain: dict[str, Any], document: Document) -> NodeFile:
     access = plain.get("federation_store")
     faults = [
         *engine.faults(plain["store"], document),
@@ -98,10 +151,11 @@ def _doubled_ports(plain: dict[str, Any], document: Document) -> Iterator[Fault]
 
 def _doubled_paths(plain: dict[str, Any], document: Document) -> Iterator[Fault]:
     """The identity and the markers outlive the data on purpose, so they are not kept inside of it."""
-    pairs: list[tuple[KeyPath, str, str, str]] = [
-        (("node", "identity_file"), plain["identity_file"], "data_dir", plain["data_dir"])
-    ]
-    folders = [("node.data_dir", plain["data_dir"])]
+    pairs: list[tuple[KeyPath, str, str, str]] = []
+    folders: list[tuple[str, str]] = []
+    if data_dir := plain.get("data_dir"):
+        pairs.append((("node", "identity_file"), plain["identity_file"], "data_dir", data_dir))
+        folders.append(("node.data_dir", data_dir))
     for section in ("store", "federation_store"):
         member = plain.get(section, {}).get("member")
         if member:

@@ -33,8 +33,8 @@ The file is one YAML 1.2 mapping in UTF-8, at most 1 MiB. `yes`, `no`, `on` and 
 or `false`. Duplicate keys, tags, merge keys (`<<`) and numbers such as `010` or `1e3` are refused; anchors
 may stand for whole values.
 
-This version serves topology `active-passive` with mode `async`; witnesses, the other topologies and modes are
-valid, but refused by `config check`, the playbooks and `greyd` until they can be carried out.
+This version serves topology `active-passive` with mode `async`; the other topologies and modes are valid, but
+refused by `config check`, the playbooks and `greyd` until they can be carried out.
 
 - A **duration** is a number and `ms`, `s`, `m`, `h` or `d`: `100ms`, `30s`, `24h`.
 - An **endpoint** is `HOST:PORT`, an IPv6 address in brackets: `[2001:db8::1]:8080`. Never a URL.

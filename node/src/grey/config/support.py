@@ -42,9 +42,4 @@ def unsupported(federation: Federation, document: Document | None = None) -> lis
         path = top if document.has(*top) else ("federation", *top)
         message = f"mode {federation.replication.mode} is not available in this version"
         faults.append(document.fault(path, message, "use async"))
-    if federation.witnesses:
-        # Nothing deploys them yet, and without them the federation store has another majority.
-        message = "witnesses are not available in this version"
-        hint = "write voter: true for a third cluster, or auto_failover: false"
-        faults.append(document.fault(("federation", "witnesses"), message, hint))
     return faults

@@ -16,7 +16,7 @@ from grey.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from grey.config.model import Federation
-    from grey.config.node import NodeFile
+    from grey.config.node import NodeFile, WitnessFile
 
 FAILED = 1
 WRONG_FILE = 2
@@ -41,13 +41,29 @@ def load(path: str) -> tuple[NodeFile, Federation]:
         federation = support.load(config.federation_file)
     except ConfigError as error:
         stop(WRONG_FILE, str(error))
+    _require_cluster(path, config, federation)
+    return config, federation
+
+
+def load_either(path: str) -> tuple[NodeFile | WitnessFile, Federation]:
+    """Read the file of a node or of a witness, and the federation file, or stop with what is wrong."""
+    try:
+        config = node_file.load_either(path)
+        federation = support.load(config.federation_file)
+    except ConfigError as error:
+        stop(WRONG_FILE, str(error))
+    if isinstance(config, node_file.NodeFile):
+        _require_cluster(path, config, federation)
+    return config, federation
+
+
+def _require_cluster(path: str, config: NodeFile, federation: Federation) -> None:
     if federation.cluster(config.cluster) is None:
         known = ", ".join(cluster.name for cluster in federation.clusters)
         stop(
             WRONG_FILE,
             f"{path}: node.cluster: {config.cluster!r} is not in {config.federation_file}, only {known}",
         )
-    return config, federation
 
 
 def answer(result: object) -> None:

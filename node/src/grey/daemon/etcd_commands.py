@@ -100,11 +100,11 @@ class Engine:
 class FederationStore:
     """The voter's member of the federation store."""
 
-    def __init__(self, config: NodeFile, federation: Federation) -> None:
+    def __init__(self, access: FederationStoreAccess | None, federation: Federation) -> None:
         """Raises Absent."""
-        if config.federation_store is None:
+        if access is None:
             raise Absent("node.federation_store is needed here, but it is absent")
-        self._access: FederationStoreAccess = config.federation_store
+        self._access: FederationStoreAccess = access
         self._federation = federation
 
     def command(self) -> list[str]:

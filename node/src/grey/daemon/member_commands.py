@@ -16,29 +16,28 @@ import click
 
 from grey.config import values
 from grey.config.errors import BadValue
-from grey.daemon.command import FAILED, REFUSED, WRONG_FILE, answer, config_option, load, stop
+from grey.daemon.command import FAILED, REFUSED, WRONG_FILE, answer, config_option, load, load_either, stop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import msgspec
 
-    from grey.config.model import Federation
-    from grey.config.node import NodeFile
     from grey.daemon.etcd_commands import Etcd, Members
     from grey.link.etcd_group import Group
 
 
-def _engine(config: NodeFile, federation: Federation) -> Etcd:
+def _engine(path: str) -> Etcd:
     from grey.daemon.etcd_commands import Engine
 
-    return Engine(config, federation)
+    return Engine(*load(path))
 
 
-def _federation_store(config: NodeFile, federation: Federation) -> Etcd:
+def _federation_store(path: str) -> Etcd:
     from grey.daemon.etcd_commands import FederationStore
 
-    return FederationStore(config, federation)
+    config, federation = load_either(path)
+    return FederationStore(config.federation_store, federation)
 
 
 def groups() -> list[click.Group]:
@@ -49,7 +48,7 @@ def groups() -> list[click.Group]:
     ]
 
 
-def _made(name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]) -> click.Group:
+def _made(name: str, store: str, kind: Callable[[str], Etcd]) -> click.Group:
     """Make a command: alone it becomes the member; its subcommands ask and change the members."""
 
     @click.group(name, invoke_without_command=True, help=f"Become this host's member of {store}.")
@@ -88,7 +87,7 @@ def _made(name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]) -
 
 
 def _add_changes(
-    group: click.Group, name: str, store: str, kind: Callable[[NodeFile, Federation], Etcd]
+    group: click.Group, name: str, store: str, kind: Callable[[str], Etcd]
 ) -> None:
     """Give a command the subcommands that change the members."""
 
@@ -162,14 +161,14 @@ _name = click.option("--name", "node", required=True, callback=_node_name, help=
 
 
 def _run(
-    kind: Callable[[NodeFile, Federation], Etcd], path: str, *, check_health: bool, wait_seconds: float
+    kind: Callable[[str], Etcd], path: str, *, check_health: bool, wait_seconds: float
 ) -> NoReturn:
     from grey.daemon.etcd_commands import Absent
     from grey.store.etcd_data import MemberRefused, NobodyAnswers
     from grey.store.etcd_process import become
 
     try:
-        etcd = kind(*load(path))
+        etcd = kind(path)
         if check_health:
             result = asyncio.run(etcd.check(wait_seconds))
             answer(result)
@@ -191,7 +190,7 @@ def _run(
 
 
 def _ask(
-    kind: Callable[[NodeFile, Federation], Etcd],
+    kind: Callable[[str], Etcd],
     path: str,
     work: Callable[[Group], Awaitable[msgspec.Struct]],
 ) -> None:
@@ -204,7 +203,7 @@ def _ask(
             return await work(asked)
 
     try:
-        answer(asyncio.run(run(kind(*load(path)))))
+        answer(asyncio.run(run(kind(path))))
     except Absent as error:
         stop(WRONG_FILE, f"{path}: {error}")
     except ChangeRefused as error:
@@ -213,13 +212,13 @@ def _ask(
         stop(FAILED, f"the members cannot be asked: {error}")
 
 
-def _forget(kind: Callable[[NodeFile, Federation], Etcd], path: str, *, force: bool) -> None:
+def _forget(kind: Callable[[str], Etcd], path: str, *, force: bool) -> None:
     from grey.daemon.etcd_commands import Absent
     from grey.store.etcd_data import MemberRefused
     from grey.store.etcd_forget import forget
 
     try:
-        answer(forget(kind(*load(path)).member(), force=force))
+        answer(forget(kind(path).member(), force=force))
     except Absent as error:
         stop(WRONG_FILE, f"{path}: {error}")
     except MemberRefused as error:

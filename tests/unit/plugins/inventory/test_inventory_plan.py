@@ -88,7 +88,7 @@ def test_hosts() -> None:
         (
             {"aws_east": {}},
             (
-                "hosts.aws_east: wanted a cluster of the federation fleet (aws-east, gcp-west, "
+                "hosts.aws_east: wanted a cluster or witness of the federation fleet (aws-east, gcp-west, "
                 "edge-chicago), found none of that name; the nearest is aws-east"
             ),
         ),

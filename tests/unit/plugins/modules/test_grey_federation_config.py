@@ -20,7 +20,9 @@ FEDERATION = {
         {"name": "aws-east", "endpoint": {"host": "grey-east.example.com", "port": 8080}, "voter": True},
         {"name": "gcp-west", "endpoint": {"host": "127.77.2.1", "port": 8081}, "voter": False},
     ],
+    "witnesses": [],
 }
+WITNESS = {"name": "w-1", "endpoint": {"host": "witness.example.com", "port": 2379}}
 
 
 class Fake:
@@ -219,6 +221,59 @@ def test_a_cluster_of_several_hosts_shares_an_etcd_of_its_own_authority(fake: Fa
         "dns": ["gcp-west.grey.internal"],
         "addresses": ["127.0.0.1", "127.77.2.2"],
     }
+
+
+def test_a_witness_has_a_member_of_the_federation_store_and_nothing_else(fake: Fake) -> None:
+    fake.says({**FEDERATION, "witnesses": [WITNESS]})
+    groups = {**GROUPS, "witness_w_1": ["w"], "grey": ["a", "g", "w"]}
+    answer = passes(
+        "grey_federation_config", fake.args(groups=groups, addresses={**ADDRESSES, "w": "127.77.3.1"})
+    )
+    assert answer["members"][-1] == {"name": "w", "cluster": None, "address": "127.77.3.1"}
+    store = answer["groups"][0]
+    assert store["members"] == {"a": "127.77.1.1:2380", "w": "127.77.3.1:2380"}
+    witness = answer["hosts"]["w"]
+    assert (witness["cluster"], witness["engine"], witness["member"]) == (None, None, True)
+    assert [(each["name"], each["dns"]) for each in witness["certificates"]] == [
+        ("federation-store", ["w", "federation-store.grey.internal"])
+    ]
+    replaced = passes(
+        "grey_federation_config",
+        fake.args(groups=groups, addresses={**ADDRESSES, "w": "127.77.3.1"}, replaced=["w"]),
+    )
+    assert replaced["departures"] == [{"host": "w", "group": "federation-store", "peer": "127.77.3.1:2380"}]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port", "fault"),
+    [
+        ([], 2379, "witness w-1: wanted one host in the group witness_w_1, found none"),
+        (["w", "x"], 2379, "witness w-1: wanted one host in the group witness_w_1, found 2: w, x"),
+        (["a"], 2379, "host a: wanted it in one cluster, found it in aws-east and w-1; remove it from one"),
+        (
+            ["w"],
+            2479,
+            "witness w-1: wanted the port that all members of the federation store have for greyd, 2379 "
+            "(grey_federation_store_client_port), found 2479 in its endpoint; correct one of them",
+        ),
+    ],
+)
+def test_a_witness_that_cannot_have_its_host_is_refused(
+    fake: Fake, hosts: list[str], port: int, fault: str
+) -> None:
+    fake.says(
+        {**FEDERATION, "witnesses": [{**WITNESS, "endpoint": {"host": "witness.example.com", "port": port}}]}
+    )
+    groups = {**GROUPS, "witness_w_1": hosts, "grey": ["a", "g", *(each for each in hosts if each != "a")]}
+    addresses = {**ADDRESSES, "w": "127.77.3.1", "x": "127.77.3.2"}
+    assert fault in fails("grey_federation_config", fake.args(groups=groups, addresses=addresses)).split("\n")
+
+
+def test_a_group_of_a_witness_that_is_not_in_the_file_is_refused(fake: Fake) -> None:
+    said = fails("grey_federation_config", fake.args(groups={**GROUPS, "witness_w": ["a"]}))
+    assert (
+        "group witness_w: wanted a group of a witness in the federation file, found no such witness" in said
+    )
 
 
 def test_a_host_that_leaves_counts_as_gone_and_its_members_go(fake: Fake) -> None:

@@ -18,7 +18,7 @@ from grey.config import node as node_file
 from grey.config import support
 from grey.config.errors import ConfigError
 from grey.config.model import Federation
-from grey.config.node import NodeFile
+from grey.config.node import NodeFile, WitnessFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ _OWNERSHIP = "deploy.yml sets owner and mode; or chown it by hand to the user th
 class Files(msgspec.Struct, frozen=True):
     """What could be read; None is what could not, and a finding says why."""
 
-    node: NodeFile | None
+    node: NodeFile | WitnessFile | None
     federation: Federation | None
     findings: tuple[Finding, ...]
 
@@ -43,10 +43,11 @@ def look(path: Path) -> Files:
         step = "name it with --node-file; deploy.yml writes it on the hosts of the federation"
         return Files(None, None, (AREA.problem("node file", f"{path} does not exist", step),))
     try:
-        node = node_file.load(path)
+        node = node_file.load_either(path)
     except ConfigError as error:
         return Files(None, None, tuple(_faults("node file", error)))
-    findings = [AREA.ok("node file", f"{path}: {node.name} of {node.cluster}")]
+    place = f"of {node.cluster}" if isinstance(node, node_file.NodeFile) else "is a witness"
+    findings = [AREA.ok("node file", f"{path}: {node.name} {place}")]
     federation = None
     try:
         federation = support.load(node.federation_file)
@@ -54,14 +55,15 @@ def look(path: Path) -> Files:
         findings += _faults("federation file", error)
     else:
         findings.append(_of_federation(node, federation))
-    findings += _identity(node)
-    if node.store.engine == "sqlite":
-        findings += _folder(node)
+    if isinstance(node, node_file.NodeFile):
+        findings += _identity(node)
+        if node.store.engine == "sqlite":
+            findings += _folder(node)
     return Files(node, federation, tuple(findings))
 
 
-def _of_federation(node: NodeFile, federation: Federation) -> Finding:
-    if federation.cluster(node.cluster) is None:
+def _of_federation(node: NodeFile | WitnessFile, federation: Federation) -> Finding:
+    if isinstance(node, node_file.NodeFile) and federation.cluster(node.cluster) is None:
         known = ", ".join(cluster.name for cluster in federation.clusters)
         found = f"{node.federation_file} has no cluster {node.cluster}, only {known}"
         return AREA.problem("federation file", found, "correct node.cluster, or run deploy.yml for this host")

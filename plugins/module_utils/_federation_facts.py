@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
-from ansible_collections.grey.distributed.plugins.module_utils._placement import group_name, witness_group_name
+from ansible_collections.grey.distributed.plugins.module_utils._placement import (
+    group_name,
+    witness_group_name,
+)
 
 ROLES = ("primary", "replica")
 CAPABILITIES = ("read-only", "cache")

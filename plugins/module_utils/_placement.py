@@ -128,7 +128,10 @@ def _departures(
     has: list[tuple[str, list[tuple[str, int]]]] = [
         (
             group_name(cluster["name"]),
-            [(engine_authority(cluster["name"]), inventory.engine_port), *([store] if cluster["voter"] else [])],
+            [
+                (engine_authority(cluster["name"]), inventory.engine_port),
+                *([store] if cluster["voter"] else []),
+            ],
         )
         for cluster in clusters
     ]
@@ -258,9 +261,19 @@ def _group_faults(
         wanted[name] = cluster["name"]
         if not inventory.in_group(name):
             yield f"cluster {cluster['name']}: wanted hosts in the group {name}, found none; add them"
+    wanted |= {witness_group_name(witness["name"]): witness["name"] for witness in witnesses}
+    yield from _witness_faults(witnesses, inventory)
+    yield from _unknown_groups(wanted, inventory)
+    if not inventory.in_group(inventory.group):
+        yield (
+            f"group {inventory.group}: wanted all hosts of the deployment in it, found none; add the "
+            "clusters' groups"
+        )
+
+
+def _witness_faults(witnesses: Sequence[Mapping[str, Any]], inventory: Inventory) -> Iterator[str]:
     for witness in witnesses:
         name = witness_group_name(witness["name"])
-        wanted[name] = witness["name"]
         hosts = inventory.in_group(name)
         if len(hosts) != 1:
             yield (
@@ -274,6 +287,10 @@ def _group_faults(
                 f"for greyd, {inventory.store_client_port} (grey_federation_store_client_port), found {port} "
                 "in its endpoint; correct one of them"
             )
+
+
+def _unknown_groups(wanted: Mapping[str, str], inventory: Inventory) -> Iterator[str]:
+    """Say which groups are named like that of a cluster or of a witness that is not in the file."""
     for name in sorted(inventory.groups):
         if not name.startswith((_GROUP_PREFIX, _WITNESS_PREFIX)) or name in wanted:
             continue
@@ -282,14 +299,8 @@ def _group_faults(
             near = difflib.get_close_matches(name, wanted, n=1)
             hint = f"; the nearest is {near[0]}" if near else ""
             yield (
-                f"group {name}: wanted a group of a {kind} in the federation file, found no such "
-                f"{kind}{hint}"
+                f"group {name}: wanted a group of a {kind} in the federation file, found no such {kind}{hint}"
             )
-    if not inventory.in_group(inventory.group):
-        yield (
-            f"group {inventory.group}: wanted all hosts of the deployment in it, found none; add the "
-            "clusters' groups"
-        )
 
 
 def _host_faults(

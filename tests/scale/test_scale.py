@@ -161,7 +161,7 @@ def test_a_host_that_lost_its_data_begins_anew_only_when_told(federation: Federa
     federation.lose("aws-east-3")
     federation.put("while one is lost")
     refused = federation.play("deploy", code=2)
-    # Who is quicker says it: greyd, which ends at once, or the module that waits for it; long lines are wrapped.
+    # Who is quicker says it, greyd or the module that waits for it; long lines are wrapped.
     assert re.search(r"scale\.yml\s+-e\s+replace=(NAME|aws-east-3)", refused), refused
     federation.play("scale", "-e", "replace=aws-east-3", "-e", "confirm=global-grey")
     assert federation.members("engine", "aws-east-3") == {"aws-east-2", "aws-east-3", "aws-east-4"}

@@ -109,7 +109,8 @@ def parts(part: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, child in part.get("properties", {}).items():
             yield f"{path}.{name}", child
         for name, child in part.items():
-            yield from parts(child, f"{path}.{name}")
+            if name != "if":  # a condition names keys, and describes none
+                yield from parts(child, f"{path}.{name}")
     elif isinstance(part, list):
         for index, child in enumerate(part):
             yield from parts(child, f"{path}[{index}]")

@@ -22,7 +22,11 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "node-file.md"
 @pytest.fixture
 def text() -> str:
     """What the reference shows."""
-    found = [each for each in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL) if "mode: witness" in each]
+    found = [
+        each
+        for each in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        if "mode: witness" in each
+    ]
     assert len(found) == 1
     return str(found[0])
 

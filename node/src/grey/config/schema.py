@@ -147,15 +147,20 @@ def _faults(document: Document, name: str, error: ValidationError) -> Iterator[F
             if key not in part["properties"]:
                 yield document.fault((*path, key), "unknown key", _known(key, path, part, schema(name)))
     elif error.validator == "required":
-        if "properties" not in part:
-            # What one of two forms needs stands apart from what both may have.
-            part = {**_part_at(path, schema(name)), "required": part["required"]}
-        for key in part["required"]:
-            if key not in found and not _is_misspelt(key, found, part, schema(name)):
-                yield document.fault((*path, key), "the key is missing", _example(key, part, schema(name)))
+        yield from _missing(document, name, part, found, path)
     elif error.validator != "pattern" or "format" not in part:
         # A pattern beside a format is for editors: the format says the same, and says it better.
         yield document.fault(path, *_words(error, part, found))
+
+
+def _missing(document: Document, name: str, part: Schema, found: Any, path: KeyPath) -> Iterator[Fault]:
+    required = part["required"]
+    if "properties" not in part:
+        # What one of two forms needs stands apart from what both may have.
+        part = _part_at(path, schema(name))
+    for key in required:
+        if key not in found and not _is_misspelt(key, found, part, schema(name)):
+            yield document.fault((*path, key), "the key is missing", _example(key, part, schema(name)))
 
 
 def _part_at(path: KeyPath, root: Schema) -> Schema:

@@ -86,9 +86,7 @@ def _made(name: str, store: str, kind: Callable[[str], Etcd]) -> click.Group:
     return group
 
 
-def _add_changes(
-    group: click.Group, name: str, store: str, kind: Callable[[str], Etcd]
-) -> None:
+def _add_changes(group: click.Group, name: str, store: str, kind: Callable[[str], Etcd]) -> None:
     """Give a command the subcommands that change the members."""
 
     @group.command("add", help=f"Take a host into {store}, as a learner that does not vote yet.")
@@ -160,9 +158,7 @@ def _peer(_: click.Context, __: click.Parameter, given: str | None) -> str | Non
 _name = click.option("--name", "node", required=True, callback=_node_name, help="The member's name.")
 
 
-def _run(
-    kind: Callable[[str], Etcd], path: str, *, check_health: bool, wait_seconds: float
-) -> NoReturn:
+def _run(kind: Callable[[str], Etcd], path: str, *, check_health: bool, wait_seconds: float) -> NoReturn:
     from grey.daemon.etcd_commands import Absent
     from grey.store.etcd_data import MemberRefused, NobodyAnswers
     from grey.store.etcd_process import become

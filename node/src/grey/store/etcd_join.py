@@ -81,8 +81,8 @@ def replace(member: MemberData) -> str:
     """Say how a member is replaced that lost its data."""
     own, command = member.own, member.command
     return (
-        f"Put the data back; if it is lost for good, replace the member: scale.yml -e replace={own.name} in a "
-        f"deployment by the collection, else {command} remove --name {own.name} on the host of another one, "
+        f"Put the data back; if it is lost for good, replace the member: scale.yml -e replace={own.name} "
+        f"where the collection deploys, else {command} remove --name {own.name} on the host of another one, "
         f"{command} forget here, then add it anew ({command} add)"
     )
 

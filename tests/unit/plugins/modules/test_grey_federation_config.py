@@ -253,8 +253,10 @@ def test_a_witness_has_a_member_of_the_federation_store_and_nothing_else(fake: F
         (
             ["w"],
             2479,
-            "witness w-1: wanted the port that all members of the federation store have for greyd, 2379 "
-            "(grey_federation_store_client_port), found 2479 in its endpoint; correct one of them",
+            (
+                "witness w-1: wanted the port that all members of the federation store have for greyd, 2379 "
+                "(grey_federation_store_client_port), found 2479 in its endpoint; correct one of them"
+            ),
         ),
     ],
 )

@@ -77,7 +77,8 @@ def _show(report: Report, out: Output) -> None:
     out.screen.table(("area", "what", "state", "found, and => the next step"), rows, styles=styles)
     warnings = sum(finding.state == "warning" for finding in report.findings)
     problems = sum(finding.state == "problem" for finding in report.findings)
-    who = f"{report.node} of {report.cluster}" if report.node else "this host"
+    place = f"of {report.cluster}" if report.cluster else "(a witness)"
+    who = f"{report.node} {place}" if report.node else "this host"
     out.screen.print([f"{who}: {_count(problems, 'problem')}, {_count(warnings, 'warning')}"])
 
 

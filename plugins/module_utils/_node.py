@@ -42,6 +42,13 @@ def init(greyd: str, config: str, *, check: bool, user: str = "") -> Outcome:
     return outcome
 
 
+GREYD_OPTIONS: dict[str, dict[str, Any]] = {
+    "greyd": {"type": "path", "required": True},
+    "config": {"type": "path", "required": True},
+    "user": {"type": "str", "default": ""},
+}
+"""The options of every module that runs greyd on a host (documented in doc_fragments/greyd.py)."""
+
 CONTROL_OPTIONS: dict[str, dict[str, Any]] = {
     "grey_ctl": {"type": "path", "default": "grey-ctl"},
     "config": {"type": "path", "required": True},

@@ -19,6 +19,7 @@ author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
   - grey.distributed.attributes
+  - grey.distributed.greyd
 attributes:
   check_mode:
     support: partial
@@ -57,17 +58,6 @@ options:
     default: false
   token:
     description: What tells this group from every other one. Needed with O(state=admitted).
-    type: str
-  greyd:
-    description: The greyd program.
-    type: path
-    required: true
-  config:
-    description: The node's file.
-    type: path
-    required: true
-  user:
-    description: The user of the service, as whom greyd is asked; the connecting user when none is given.
     type: str
   wait:
     description: How many seconds to wait for a healthy majority, or for a learner that catches up.
@@ -139,15 +129,14 @@ bootstrap:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.grey.distributed.plugins.module_utils import _node
 from ansible_collections.grey.distributed.plugins.module_utils._cluster import GROUPS, Cluster
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    cluster = Cluster(
-        params["greyd"], params["config"], params["group"], user=params["user"] or "", check=check
-    )
+    cluster = Cluster(params["greyd"], params["config"], params["group"], user=params["user"], check=check)
     name, members = params["name"], params["members"]
     if params["state"] == "healthy":
         return cluster.healthy(params["wait"])
@@ -178,9 +167,7 @@ def main() -> None:
             "name": {"type": "str"},
             "only_lost": {"type": "bool", "default": False},
             "token": {"type": "str", "no_log": False},  # tells etcd clusters apart, opens nothing
-            "greyd": {"type": "path", "required": True},
-            "config": {"type": "path", "required": True},
-            "user": {"type": "str"},
+            **_node.GREYD_OPTIONS,
             "wait": {"type": "float", "default": 60},
         },
         required_if=[

@@ -11,22 +11,14 @@ module: grey_federation_info
 short_description: Get the status of a federation
 version_added: 0.1.0
 description:
-  - Asks the federation through C(grey-ctl federation status), and waits for a primary and for clusters if told to.
+  - Asks the federation through C(grey-ctl federation status). It fails while there is no primary;
+    M(grey.distributed.grey_federation) waits for one.
 author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
   - grey.distributed.attributes.read_only
   - grey.distributed.control
 options:
-  online:
-    description: Clusters that must be online and ready to serve.
-    type: list
-    elements: str
-    default: []
-  wait:
-    description: How many seconds to wait for a primary and for the clusters in O(online).
-    type: float
-    default: 0
   table:
     description: Whether to return the table that people read, too.
     type: bool
@@ -64,7 +56,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
     """Do what the module is for."""
     control = _node.Control(params["grey_ctl"], params["config"], params["federation"])
-    status = control.status(online=params["online"], wait_seconds=params["wait"])
+    status = control.status(online=(), wait_seconds=0)
     return Outcome({"status": status, "table": control.table() if params["table"] else ""})
 
 
@@ -73,8 +65,6 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_node.CONTROL_OPTIONS,
-            "online": {"type": "list", "elements": "str", "default": []},
-            "wait": {"type": "float", "default": 0},
             "table": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -17,19 +17,7 @@ author:
   - Grey Distributed contributors (@grey-distributed)
 extends_documentation_fragment:
   - grey.distributed.attributes
-options:
-  greyd:
-    description: The greyd program.
-    type: path
-    required: true
-  config:
-    description: The node's file.
-    type: path
-    required: true
-  user:
-    description: Whom greyd runs as, so that what it makes is that user's; empty for the one who connects.
-    type: str
-    default: ""
+  - grey.distributed.greyd
 """
 
 EXAMPLES = r"""
@@ -68,11 +56,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "greyd": {"type": "path", "required": True},
-            "config": {"type": "path", "required": True},
-            "user": {"type": "str", "default": ""},
-        },
+        argument_spec=_node.GREYD_OPTIONS,
         supports_check_mode=True,
     )
     finish(module, work)

@@ -116,7 +116,7 @@ def control(tmp_path: Path, *answers: tuple[int, Any, str], **more: Any) -> dict
     return {"grey_ctl": grey_ctl, "config": "/ctl.yaml", "federation": "global-grey", **more}
 
 
-def test_info_waits_for_a_primary_and_for_clusters(tmp_path: Path) -> None:
+def test_federation_waits_for_a_primary_and_for_clusters(tmp_path: Path) -> None:
     good = {"primary": "a", "clusters": [cluster("a", "primary"), cluster("b")]}
     args = control(
         tmp_path,
@@ -124,10 +124,10 @@ def test_info_waits_for_a_primary_and_for_clusters(tmp_path: Path) -> None:
         (0, {**good, "primary": None}, ""),
         (0, {**good, "clusters": [cluster("a", "primary"), cluster("b", "offline")]}, ""),
         (0, good, ""),
-        online=["a", "b"],
+        clusters=["a", "b"],
         wait=20,
     )
-    answer = passes("grey_federation_info", args)
+    answer = passes("grey_federation", args)
     assert answer["status"] == good
     assert answer["table"] == ""
     assert not answer["changed"]
@@ -138,33 +138,34 @@ def test_info_waits_for_a_primary_and_for_clusters(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("wait", "limit"), [(0, ""), (0.2, " within 0.2 s")])
-def test_info_says_what_is_missing(tmp_path: Path, wait: float, limit: str) -> None:
+def test_federation_says_what_is_missing(tmp_path: Path, wait: float, limit: str) -> None:
     status = {"primary": None, "clusters": [cluster("a", "refused", problem="disk full")]}
-    args = control(tmp_path, (0, status, ""), online=["a", "b"], wait=wait)
-    assert fails("grey_federation_info", args) == (
+    args = control(tmp_path, (0, status, ""), clusters=["a", "b"], wait=wait)
+    assert fails("grey_federation", args) == (
         f"federation global-grey: wanted a primary and a, b online{limit}, found: no primary yet; "
         "a is refused (disk full); b is not part of it; look at greyd.log on the hosts"
     )
 
 
-def test_info_does_not_wait_for_a_wrong_file(tmp_path: Path) -> None:
+def test_federation_does_not_wait_for_a_wrong_file(tmp_path: Path) -> None:
     args = control(tmp_path, (2, "", "ctl.yaml: no such file"), wait=60)
-    assert fails("grey_federation_info", args) == (
+    assert fails("grey_federation", args) == (
         "grey-ctl federation status --federation global-grey: wanted exit 0, found 2: ctl.yaml: no such file"
     )
 
 
 def test_verify_returns_a_row_per_cluster_and_the_table(tmp_path: Path) -> None:
     rows = [{"name": "a", "ok": True, "milliseconds": 12.5}]
-    args = control(tmp_path, (0, {"clusters": rows}, ""), (0, "the table", ""), table=True)
-    answer = passes("grey_federation_verify", args)
+    args = control(tmp_path, (0, {"clusters": rows}, ""), (0, "the table", ""), table=True, state="verified")
+    answer = passes("grey_federation", args)
     assert answer["clusters"] == rows
     assert answer["table"] == "the table"
     assert calls(tmp_path, "grey-ctl")[0][-4:] == ["--wait", "30s", "-o", "json"]
 
 
 def test_verify_writes_nothing_in_check_mode(tmp_path: Path) -> None:
-    assert passes("grey_federation_verify", control(tmp_path, (1, "", "")), check=True)["clusters"] == []
+    args = control(tmp_path, (1, "", ""), state="verified")
+    assert passes("grey_federation", args, check=True)["clusters"] == []
     assert calls(tmp_path, "grey-ctl") == []
 
 
@@ -173,18 +174,26 @@ def test_verify_names_the_clusters_that_did_not_show_the_write(tmp_path: Path) -
         {"name": "a", "ok": True, "milliseconds": 12.5, "problem": None},
         {"name": "b", "ok": False, "milliseconds": None, "problem": "connection refused"},
     ]
-    args = control(tmp_path, (1, {"ok": False, "clusters": rows}, "grey-ctl: see status"))
-    assert fails("grey_federation_verify", args) == (
+    args = control(tmp_path, (1, {"ok": False, "clusters": rows}, "grey-ctl: see status"), state="verified")
+    assert fails("grey_federation", args) == (
         "federation global-grey: wanted a write seen by every cluster within 30 s, "
         "found: b: connection refused"
     )
 
 
 def test_verify_passes_on_why_nobody_was_asked(tmp_path: Path) -> None:
-    args = control(tmp_path, (4, "", "nobody answered"))
-    assert fails("grey_federation_verify", args).endswith("wanted exit 0, found 4: nobody answered")
+    args = control(tmp_path, (4, "", "nobody answered"), state="verified")
+    assert fails("grey_federation", args).endswith("wanted exit 0, found 4: nobody answered")
 
 
-@pytest.mark.parametrize("module", ["grey_federation_info", "grey_federation_verify"])
+def test_info_looks_once(tmp_path: Path) -> None:
+    good = {"primary": "a", "clusters": [cluster("a", "primary"), cluster("b", "offline")]}
+    args = control(tmp_path, (0, good, ""), (0, "the table", ""), table=True)
+    answer = passes("grey_federation_info", args)
+    assert (answer["status"], answer["table"], answer["changed"]) == (good, "the table", False)
+    assert len(calls(tmp_path, "grey-ctl")) == 2
+
+
+@pytest.mark.parametrize("module", ["grey_federation", "grey_federation_info"])
 def test_wrong_parameters(module: str) -> None:
     assert fails(module, {"config": "x"}) == "missing required arguments: federation"

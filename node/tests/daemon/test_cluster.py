@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from support.federation import Shared, running_federation
-from support.load import Load, boottime, holds
+from support.load import Load, boottime
+from support.load import load as any_load
 
 from grey.federation.role import Timing
 
@@ -40,19 +41,8 @@ async def federation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 @asynccontextmanager
 async def load(federation: RunningFederation, prefix: str) -> AsyncIterator[Load]:
     """Write to all nodes meanwhile; in the end the epoch is the first one, and everything is everywhere."""
-    nodes = federation.clusters[PRIMARY]
-    writing = Load(federation, prefix, nodes, request_seconds=3.0)
-    running = asyncio.create_task(writing.run(6))
-    try:
-        await writing.acknowledges(50)
+    async with any_load(federation, PRIMARY, prefix, writers=6) as writing:
         yield writing
-        await writing.acknowledges(50)
-    finally:
-        writing.stop()
-        await running
-    await federation.ready(30)
-    for node in federation.all_nodes():
-        await holds(federation, node, set(writing.acknowledged), prefix)
     status = (await federation.status(federation.nodes[REPLICA])).json
     assert (status["epoch"], status["primary"]) == (1, PRIMARY)
 

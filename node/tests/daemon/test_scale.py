@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.federation import Shared, running_federation
-from support.load import Load, holds
+from support.load import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from support.federation import GreyNode, RunningFederation
@@ -32,29 +30,12 @@ async def typed(node: GreyNode, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@asynccontextmanager
-async def load(federation: RunningFederation, prefix: str) -> AsyncIterator[Load]:
-    """Write to all nodes that there are now; in the end every node left shows what was acknowledged."""
-    writing = Load(federation, prefix, federation.clusters[PRIMARY], request_seconds=3.0)
-    running = asyncio.create_task(writing.run(4))
-    try:
-        await writing.acknowledges(50)
-        yield writing
-        await writing.acknowledges(50)
-    finally:
-        writing.stop()
-        await running
-    await federation.ready(30)
-    for node in federation.all_nodes():
-        await holds(federation, node, set(writing.acknowledged), prefix)
-
-
 async def test_three_nodes_become_four_and_three_again(tmp_path: Path) -> None:
     async with running_federation(
         tmp_path, clusters=(PRIMARY, REPLICA), shared={PRIMARY: Shared()}, detection_time=f"{DETECTION:g}s"
     ) as federation:
         first = federation.clusters[PRIMARY][0]
-        async with load(federation, "four") as writing:
+        async with load(federation, PRIMARY, "four", writers=4) as writing:
             fourth = federation.add_node(PRIMARY)
             engine = fourth.engine
             assert engine is not None
@@ -76,7 +57,7 @@ async def test_three_nodes_become_four_and_three_again(tmp_path: Path) -> None:
         assert put.status == 200
 
         leader = await federation.leader(PRIMARY)
-        async with load(federation, "three") as writing:
+        async with load(federation, PRIMARY, "three", writers=4) as writing:
             remover = fourth
             gone = leader if leader is not fourth else first
             assert gone.engine is not None

@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from support.federation import GreyNode, RunningFederation
 
@@ -111,3 +112,22 @@ async def holds(federation: RunningFederation, node: GreyNode, keys: set[bytes],
         return keys <= await all_keys(federation, node, prefix)
 
     await federation.until(complete, 20, f"all acknowledged writes on {node.name}")
+
+
+@asynccontextmanager
+async def load(
+    federation: RunningFederation, cluster: str, prefix: str, *, writers: int
+) -> AsyncIterator[Load]:
+    """Write to all nodes of a cluster meanwhile; in the end every node left shows what was acknowledged."""
+    writing = Load(federation, prefix, federation.clusters[cluster], request_seconds=3.0)
+    running = asyncio.create_task(writing.run(writers))
+    try:
+        await writing.acknowledges(50)
+        yield writing
+        await writing.acknowledges(50)
+    finally:
+        writing.stop()
+        await running
+    await federation.ready(30)
+    for node in federation.all_nodes():
+        await holds(federation, node, set(writing.acknowledged), prefix)

@@ -15,7 +15,7 @@ from support.load import load
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.federation import GreyNode, RunningFederation
+    from support.federation import GreyNode
 
 pytestmark = pytest.mark.processes
 

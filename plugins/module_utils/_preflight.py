@@ -101,6 +101,16 @@ def marker_state(path: str) -> str | None:
     return str(said.get("state")) if isinstance(said, dict) else None
 
 
+def told_heartbeat_ms(path: str) -> int | None:
+    """Return the heartbeat that a bootstrap file says (docs/reference/node-file.md), None when it says none."""
+    try:
+        said = json.loads(Path(path).read_bytes())
+        found = re.fullmatch(r"(\d+)ms", said["heartbeat"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(found[1]) if found else None
+
+
 def member_faults(members: Iterable[tuple[str, str, bool]]) -> list[str]:
     """Say which groups have a member on this host that they should not have.
 

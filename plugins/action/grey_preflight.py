@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.grey.distributed.plugins.module_utils import _clock
 
 
@@ -41,4 +42,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if self._task.args.get("clock", "refuse") == "refuse":
                 result["faults"] = [*result.get("faults", []), fault]
             else:
-                result["warnings"] = [*result.get("warnings", []), fault]
+                Display().warning(fault)

@@ -199,7 +199,7 @@ def _line(connection: socket.socket) -> bytes:
     while not found.endswith(b"\n"):
         piece = connection.recv(1)
         if not piece or len(found) > _LINE_BYTES:
-            raise ConnectionError("hung up: another run's listener, or none of ours")
+            raise ConnectionResetError
         found += piece
     return bytes(found[:-1])
 
@@ -211,4 +211,6 @@ def _mbit(count: int, seconds: float) -> float:
 def _said(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "does not answer"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "hung up: another run's listener, or none of ours"
     return str(getattr(error, "strerror", None) or error)

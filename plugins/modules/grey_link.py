@@ -107,6 +107,7 @@ links:
 """
 
 import dataclasses
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -121,7 +122,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         try:
             _link.start(address, port, token, params["seconds"])
         except OSError as error:
-            return Outcome({"listening": False, "problem": error.strerror or str(error)})
+            return Outcome({"listening": False, "problem": os.strerror(error.errno or 0)})
         return Outcome({"listening": True, "problem": ""})
     if params["state"] == "stopped":
         return Outcome({"listening": _link.stop(address, port, token)})

@@ -133,10 +133,9 @@ faults:
   elements: str
   sample: []
 table:
-  description: A table per section, line by line.
+  description: A table per section.
   returned: success
-  type: list
-  elements: str
+  type: str
 """
 
 import dataclasses
@@ -159,7 +158,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             "findings": [dataclasses.asdict(each) for each in found],
             "summary": _findings.counted(found),
             "faults": [_sentence(each) for each in found if each.state == "fault"],
-            "table": _findings.table(found),
+            "table": "\n".join(_findings.table(found)),
         }
     )
     if params["dest"] is not None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller's side of grey_preflight: how far the host's clock is from the one here, which only both can say."""
+"""Controller's side of grey_preflight: how far the host's clock is from the one here."""
 
 from __future__ import annotations
 

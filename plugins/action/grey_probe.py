@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller's side of grey_probe: the clock of the host, asked in a way that takes as little time as can be."""
+"""Controller's side of grey_probe: the host's clock, asked in the way that takes the least time."""
 
 from __future__ import annotations
 

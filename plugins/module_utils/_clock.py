@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Those that a host may have, the one that others replace last.
-SERVICES = ("chronyd.service", "chrony.service", "ntpd.service", "ntpsec.service", "systemd-timesyncd.service")
+SERVICES = (
+    "chronyd.service",
+    "chrony.service",
+    "ntpd.service",
+    "ntpsec.service",
+    "systemd-timesyncd.service",
+)
 _UNSYNCHRONISED = 0x40
 _ENABLED = ("enabled", "enabled-runtime", "static", "alias")
 _SECONDS = 30.0
@@ -56,7 +62,7 @@ class Bounds:
 
 
 def bounds(asked: float, began: float, ended: float, answered: float) -> Bounds:
-    """Return the bounds from one question: times of the controller before and after, of the host in between."""
+    """Return the bounds from one question: the controller's time before and after, the host's in between."""
     return Bounds(ended - answered, began - asked)
 
 
@@ -113,7 +119,13 @@ def service() -> Service | None:
     """Return the time service that runs, or else the first that is installed; None without systemd or any."""
     if contained() or not _systemctl.booted():
         return None
-    command = (_systemctl.SYSTEMCTL, "show", "--property=Id,LoadState,ActiveState,UnitFileState", "--", *SERVICES)
+    command = (
+        _systemctl.SYSTEMCTL,
+        "show",
+        "--property=Id,LoadState,ActiveState,UnitFileState",
+        "--",
+        *SERVICES,
+    )
     said = [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in run(command, timeout_seconds=_SECONDS).output.split("\n\n")

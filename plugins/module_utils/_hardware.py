@@ -79,8 +79,10 @@ def memory_faults(wanted_mib: int) -> list[str]:
     if found >= wanted_mib:
         return []
     return [
-        f"memory: wanted {wanted_mib} MiB for what this host runs, found {found} MiB; take a larger host, or "
-        "lower host_memory_mib, host_engine_memory_mib and host_store_memory_mib"
+        (
+            f"memory: wanted {wanted_mib} MiB for what this host runs, found {found} MiB; take a larger "
+            "host, or lower host_memory_mib, host_engine_memory_mib and host_store_memory_mib"
+        )
     ]
 
 

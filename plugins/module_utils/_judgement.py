@@ -296,7 +296,9 @@ def _certificate(host: str, found: Mapping[str, Any], *, deployed: bool) -> Iter
         return
     if reasons is None:
         step = "run deploy.yml: the node's release brings it"
-        yield Finding("certificates", "warning", host, name, "no library there to read it", "cryptography", step)
+        yield Finding(
+            "certificates", "warning", host, name, "no library there to read it", "cryptography", step
+        )
     elif not reasons:
         yield Finding("certificates", "ok", host, name, f"good until {found['until']} UTC")
     else:

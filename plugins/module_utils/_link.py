@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measuring between two sites: a listener that ends by itself, and the round trip, clocks and bandwidth to it.
+"""Between two sites: a listener that ends by itself, and the round trip, clocks and bandwidth to it.
 
 A connection begins with the run's token and a verb on one line. ``time``: each byte is answered by the clock
 here as one line. ``take``: what follows is counted until the sender has ended, and the count answered.

@@ -102,7 +102,7 @@ def marker_state(path: str) -> str | None:
 
 
 def told_heartbeat_ms(path: str) -> int | None:
-    """Return the heartbeat that a bootstrap file says (docs/reference/node-file.md), None when it says none."""
+    """Return the heartbeat in a bootstrap file (docs/reference/node-file.md), None without one."""
     try:
         said = json.loads(Path(path).read_bytes())
         found = re.fullmatch(r"(\d+)ms", said["heartbeat"])

@@ -394,7 +394,9 @@ def _rhythms(host: str, members: list[dict[str, Any]]) -> dict[str, Any]:
     """Measure for the members that this host is to have and has not: those that run keep their heartbeat."""
     return {
         item["group"]: {
-            "round_trip_ms": _reach.longest_ms([peer for name, peer in item["peers"].items() if name != host]),
+            "round_trip_ms": _reach.longest_ms(
+                [peer for name, peer in item["peers"].items() if name != host]
+            ),
             "heartbeat_ms": _preflight.told_heartbeat_ms(item["bootstrap_file"] or ""),
         }
         for item in members

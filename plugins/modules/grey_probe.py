@@ -227,7 +227,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             "deployed": deployed,
             "system": _hardware.system(),
             "machine": dataclasses.asdict(_hardware.machine()),
-            "disks": [dataclasses.asdict(disk) for disk in _hardware.disks(params["folders"], measure=not check)],
+            "disks": [
+                dataclasses.asdict(disk) for disk in _hardware.disks(params["folders"], measure=not check)
+            ],
             "versions": _versions(params["programs"]),
             "listens": _listens(own["address"], [item["port"] for item in params["ports"]]),
             "reached": reached,

@@ -149,9 +149,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
     values = {key: params[key] for key in ("controller", "preflights", "probes", "links")}
-    view = _judgement.View(
-        placed=params["placed"], limits=_judgement.Limits(**params["limits"]), **values
-    )
+    view = _judgement.View(placed=params["placed"], limits=_judgement.Limits(**params["limits"]), **values)
     found = _judgement.judge(view)
     outcome = Outcome(
         {

@@ -29,7 +29,9 @@ def test_several_answers_narrow_it() -> None:
     assert _clock.narrowed([Bounds(0, 1), Bounds(2, 3)]) is None
 
 
-@pytest.mark.parametrize(("found", "off"), [(Bounds(-0.4, 0.9), False), (Bounds(0.6, 1), True), (Bounds(-9, -2), True)])
+@pytest.mark.parametrize(
+    ("found", "off"), [(Bounds(-0.4, 0.9), False), (Bounds(0.6, 1), True), (Bounds(-9, -2), True)]
+)
 def test_a_fault_needs_certainty(found: Bounds, off: bool) -> None:
     assert (_clock.fault(found, 0.5, kept=True) is not None) == off
 
@@ -51,13 +53,17 @@ def test_the_kernel_says_something() -> None:
     ("said", "expected"),
     [
         (
-            "Id=chrony.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n"
-            "Id=systemd-timesyncd.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\n",
+            (
+                "Id=chrony.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n"
+                "Id=systemd-timesyncd.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\n"
+            ),
             _clock.Service("chrony.service", active=True, enabled=True),
         ),
         (
-            "Id=ntpd.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\n\n"
-            "Id=systemd-timesyncd.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\n",
+            (
+                "Id=ntpd.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\n\n"
+                "Id=systemd-timesyncd.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\n"
+            ),
             _clock.Service("systemd-timesyncd.service", active=False, enabled=False),
         ),
         ("Id=ntpd.service\nLoadState=masked\nActiveState=inactive\nUnitFileState=masked\n", None),

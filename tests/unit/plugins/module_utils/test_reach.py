@@ -61,7 +61,11 @@ def test_the_network_may_say_that_there_is_no_way() -> None:
 def test_the_longest_round_trip_needs_one_answer(open_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _reach.longest_ms([]) is None
     assert _reach.longest_ms([f"127.0.0.1:{open_port}"]) is not None
-    answers = {9: _reach.Reached("silent"), 10: _reach.Reached("refused", 70.5), 11: _reach.Reached("open", 3.0)}
+    answers = {
+        9: _reach.Reached("silent"),
+        10: _reach.Reached("refused", 70.5),
+        11: _reach.Reached("open", 3.0),
+    }
     monkeypatch.setattr(_reach, "reach", lambda _address, port, **_: answers[port])
     assert _reach.longest_ms(["192.0.2.1:9", "192.0.2.2:10", "[2001:db8::1]:11"]) == 70.5
     assert _reach.longest_ms(["192.0.2.1:9"]) is None

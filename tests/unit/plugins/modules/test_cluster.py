@@ -217,7 +217,8 @@ def test_a_group_begins_with_a_heartbeat_of_its_longest_round_trip(
     said: dict[str, tuple[float | None, int | None]], heartbeat: str
 ) -> None:
     rhythms = {
-        host: {"engine-a": {"round_trip_ms": trip, "heartbeat_ms": told}} for host, (trip, told) in said.items()
+        host: {"engine-a": {"round_trip_ms": trip, "heartbeat_ms": told}}
+        for host, (trip, told) in said.items()
     }
     answer = passes("grey_cluster_plan", {**plan(dict.fromkeys(WANTED)), "rhythms": rhythms})
     assert answer["begins"]["engine-a"]["heartbeat"] == heartbeat
@@ -234,9 +235,9 @@ def test_it_says_so_when_no_host_could_measure() -> None:
     assert answer["unmeasured"] == ["engine-a"]
     # The form of a warning differs between versions of ansible-core.
     assert (
-        "engine-a: wanted to measure the round trip between its hosts before it begins, found no answer at their "
-        "peer ports (192.0.2.1:2390, 192.0.2.2:2390, 192.0.2.3:2390); it begins with a heartbeat of 100ms. Open the "
-        "ports, or set grey_engine_heartbeat_ms"
+        "engine-a: wanted to measure the round trip between its hosts before it begins, found no answer at "
+        "their peer ports (192.0.2.1:2390, 192.0.2.2:2390, 192.0.2.3:2390); it begins with a heartbeat of "
+        "100ms. Open the ports, or set grey_engine_heartbeat_ms"
     ) in json.dumps(answer["warnings"])
 
 

@@ -88,7 +88,10 @@ def test_the_served_certificate_is_compared(tmp_path: Path, authority: Any) -> N
         (own, ("file", "")),
         (Files(tmp_path / "older", authority), ("other", "")),
         (Files(tmp_path / "over", authority, days=-1), ("refused", "certificate has expired")),
-        (Files(tmp_path / "foreign", issue("another")), ("refused", "unable to get local issuer certificate")),
+        (
+            Files(tmp_path / "foreign", issue("another")),
+            ("refused", "unable to get local issuer certificate"),
+        ),
     ):
         for port in serve(files):
             found = own.served(port)
@@ -115,8 +118,24 @@ def test_who_must_be_reached() -> None:
     def of(host: str) -> set[tuple[str, int]]:
         return {(each.host, each.port) for each in _neighbours.targets(host, hosts, ports)}
 
-    assert of("a1") == {("a2", 2390), ("b1", 8080), ("b1", 8443), ("b1", 2379), ("b1", 2380), ("e1", 8080), ("e1", 8443)}
-    assert of("a2") == {("a1", 2390), ("a1", 2379), ("b1", 8080), ("b1", 8443), ("b1", 2379), ("e1", 8080), ("e1", 8443)}
+    assert of("a1") == {
+        ("a2", 2390),
+        ("b1", 8080),
+        ("b1", 8443),
+        ("b1", 2379),
+        ("b1", 2380),
+        ("e1", 8080),
+        ("e1", 8443),
+    }
+    assert of("a2") == {
+        ("a1", 2390),
+        ("a1", 2379),
+        ("b1", 8080),
+        ("b1", 8443),
+        ("b1", 2379),
+        ("e1", 8080),
+        ("e1", 8443),
+    }
     assert of("e1") == {(host, port) for host in ("a1", "a2", "b1") for port in (8080, 8443)}
 
 
@@ -138,8 +157,10 @@ def test_memory_may_be_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_hardware, "_memory_bytes", lambda: 300 * _hardware.MIB)
     assert _hardware.memory_faults(300) == []
     assert _hardware.memory_faults(640) == [
-        "memory: wanted 640 MiB for what this host runs, found 300 MiB; take a larger host, or lower "
-        "host_memory_mib, host_engine_memory_mib and host_store_memory_mib"
+        (
+            "memory: wanted 640 MiB for what this host runs, found 300 MiB; take a larger host, or lower "
+            "host_memory_mib, host_engine_memory_mib and host_store_memory_mib"
+        )
     ]
 
 
@@ -156,7 +177,10 @@ def test_a_host_is_measured_in_one_call(tmp_path: Path) -> None:
             "identity_file": str(tmp_path / "identity.json"),
             "ports": [{"port": open_port, "purpose": "API"}, {"port": closed_port, "purpose": "control"}],
             "folders": [str(tmp_path)],
-            "programs": {"etcd": program(tmp_path / "etcd", "print('etcd Version: 3.4.23')\n"), "greyd": "/no/greyd"},
+            "programs": {
+                "etcd": program(tmp_path / "etcd", "print('etcd Version: 3.4.23')\n"),
+                "greyd": "/no/greyd",
+            },
             "certificates": [{"name": "federation", "authority": "federation", "common_name": "a"}],
             "files": {"federation": {"cert_file": "/no/c", "key_file": "/no/k", "ca_file": "/no/ca"}},
             "authorities": {"federation": ""},

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _systemctl
@@ -112,7 +112,7 @@ def kernel() -> Kernel | None:
 
 def contained() -> bool:
     """Whether this is a container, whose clock is that of the machine below."""
-    return Path("/run/systemd/container").exists() or Path("/.dockerenv").exists()
+    return any(map(os.path.exists, ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")))
 
 
 def service() -> Service | None:

@@ -22,7 +22,10 @@ _DEPLOY = "run deploy.yml, which issues a new one"
 
 @dataclass(frozen=True)
 class Limits:
-    """What is wanted of the hosts. ``quota`` is how far an engine may grow, as ``2Gi``."""
+    """What is wanted of the hosts. ``quota`` is how far an engine may grow, as ``2Gi``.
+
+    ``store_heartbeat_ms`` is that of the federation store when it is set; 0: as it began.
+    """
 
     ansible: str
     etcd: str
@@ -32,6 +35,7 @@ class Limits:
     quota: str
     bandwidth_mbit: float
     link_port: int
+    store_heartbeat_ms: int
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,7 @@ def _links(view: View) -> Iterator[Finding]:
             said = f"nothing comes back from {to} to {host}"
             yield Finding("links", "fault", between, "round trip", said, "an answer", "look at the network")
             continue
-        yield Finding("links", "ok", between, "round trip", f"{link['round_trip_ms']:.1f} ms")
+        yield _round_trip(view, between, host, link)
         if link["by"] == "connect":
             port = view.limits.link_port
             said = f"not measured: port {port} of {to}, from {host}: {link['problem']}"
@@ -278,6 +282,21 @@ def _links(view: View) -> Iterator[Finding]:
             yield Finding("links", "warning" if slow else "ok", between, "bandwidth", said, wanted, step)
     if view.links and not any(True for _each in _measured_links(view)):
         yield Finding("links", "ok", "all", "round trip", "there is one site only in this run")
+
+
+def _round_trip(view: View, between: str, host: str, link: Mapping[str, Any]) -> Finding:
+    """Compare a round trip with the federation store's heartbeat, between hosts of its members."""
+    trip = link["round_trip_ms"]
+    said = f"{trip:.1f} ms"
+    told = view.probes[host].get("heartbeats", {}).get("federation-store")
+    beat = view.limits.store_heartbeat_ms or told
+    if not beat or not (view.placed[host]["member"] and view.placed[link["host"]]["member"]):
+        return Finding("links", "ok", between, "round trip", said)
+    wanted = f"{beat} ms, the federation store's heartbeat"
+    if trip <= beat:
+        return Finding("links", "ok", between, "round trip", said, wanted)
+    step = "set grey_federation_store_heartbeat_ms to about the longest round trip, and deploy"
+    return Finding("links", "warning", between, "round trip", said, wanted, step)
 
 
 def _certificates(view: View) -> Iterator[Finding]:

@@ -68,6 +68,10 @@ options:
     description: Programs to ask for their version, by name.
     type: dict
     default: {}
+  bootstrap_files:
+    description: By group of etcd members, the file that says how the host's member began.
+    type: dict
+    default: {}
   certificates:
     description: The certificates that the host should have, as for M(grey.distributed.grey_certificates).
     type: list
@@ -166,6 +170,11 @@ versions:
   returned: success
   type: dict
   sample: {etcd: 3.4.23}
+heartbeats:
+  description: The heartbeat of each group in O(bootstrap_files), in milliseconds; null when its file says none.
+  returned: success
+  type: dict
+  sample: {federation-store: 100}
 listens:
   description: Whether something listens, by port.
   returned: success
@@ -231,6 +240,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
                 dataclasses.asdict(disk) for disk in _hardware.disks(params["folders"], measure=not check)
             ],
             "versions": _versions(params["programs"]),
+            "heartbeats": {
+                group: _preflight.told_heartbeat_ms(path) for group, path in params["bootstrap_files"].items()
+            },
             "listens": _listens(own["address"], [item["port"] for item in params["ports"]]),
             "reached": reached,
             "unreached": unreached,
@@ -330,6 +342,7 @@ def main() -> None:
             "identity_file": {"type": "path", "required": True},
             "folders": {"type": "list", "elements": "path", "default": []},
             "programs": {"type": "dict", "default": {}},
+            "bootstrap_files": {"type": "dict", "default": {}},
             "certificates": {
                 "type": "list",
                 "elements": "dict",

@@ -83,6 +83,10 @@ options:
         description: The port that was measured at.
         type: int
         required: true
+      store_heartbeat_ms:
+        description: The heartbeat of the federation store when it is set; V(0) is the one that it began with.
+        type: int
+        default: 0
 """
 
 EXAMPLES = r"""
@@ -193,6 +197,7 @@ def main() -> None:
                     "quota": {"type": "str", "required": True},
                     "bandwidth_mbit": {"type": "float", "required": True},
                     "link_port": {"type": "int", "required": True},
+                    "store_heartbeat_ms": {"type": "int", "default": 0},
                 },
             },
         },

@@ -23,11 +23,12 @@ LIMITS: dict[str, Any] = {
     "quota": "2Gi",
     "bandwidth_mbit": 10.0,
     "link_port": 8444,
+    "store_heartbeat_ms": 0,
 }
 PLACED = {
     "a1": {"cluster": "a", "engine": "etcd", "member": True},
     "a2": {"cluster": "a", "engine": "etcd", "member": False},
-    "b1": {"cluster": "b", "engine": "sqlite", "member": False},
+    "b1": {"cluster": "b", "engine": "sqlite", "member": True},
 }
 PROBE: dict[str, Any] = {
     "deployed": True,
@@ -44,6 +45,7 @@ PROBE: dict[str, Any] = {
         "offset": {"least": -0.1, "most": 0.1},
     },
     "versions": {"etcd": "3.4.23"},
+    "heartbeats": {"federation-store": 100},
     "listens": {"8080": True, "8443": True},
     "reached": 4,
     "unreached": [],
@@ -88,7 +90,8 @@ def test_good_hosts_have_no_faults() -> None:
     assert {each.section for each in found} == {
         "hosts", "versions", "hardware", "disks", "clocks", "ports", "links", "certificates",
     }  # fmt: skip
-    assert Finding("links", "ok", "b - a", "round trip", "71.2 ms") in found
+    wanted = "100 ms, the federation store's heartbeat"
+    assert Finding("links", "ok", "b - a", "round trip", "71.2 ms", wanted) in found
 
 
 def test_before_the_first_deploy_nothing_is_missing() -> None:
@@ -188,6 +191,7 @@ def test_hosts_of_one_cluster_on_different_releases_are_noted() -> None:
            "not measured: port 8444 of a1, from b1: does not answer")]),
         ({"by": "connect", "round_trip_ms": None, "offset_ms": None, "problem": "does not answer"},
          [("links", "fault", "b - a", "round trip", "nothing comes back from a1 to b1")]),
+        ({"round_trip_ms": 120.0}, [("links", "warning", "b - a", "round trip", "120.0 ms")]),
         ({"to_mbit": 4.0}, [("links", "warning", "b - a", "bandwidth", "4 Mbit/s there, 380 Mbit/s back")]),
         ({"offset_ms": -900.0}, [("clocks", "fault", "b1", "a1 to b1", "-900.0 ms (within 35.0 ms)")]),
         ({"offset_ms": 520.0}, []),
@@ -197,6 +201,13 @@ def test_each_link_is_judged(change: dict[str, Any], expected: list[tuple[str, .
     found = values()
     found["links"]["b1"]["links"][0] |= change
     assert bad(found) == expected
+
+
+def test_a_heartbeat_that_is_set_counts() -> None:
+    found = values()
+    assert bad(found, store_heartbeat_ms=50) == [("links", "warning", "b - a", "round trip", "71.2 ms")]
+    found["placed"]["b1"]["member"] = False
+    assert bad(found, store_heartbeat_ms=50) == []
 
 
 def test_an_old_ansible_is_a_fault() -> None:

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.grey.distributed.plugins.module_utils import _systemctl
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
@@ -115,7 +117,7 @@ def contained() -> bool:
     return any(map(os.path.exists, ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")))
 
 
-def service() -> Service | None:
+def _service() -> Service | None:
     """Return the time service that runs, or else the first that is installed; None without systemd or any."""
     if contained() or not _systemctl.booted():
         return None
@@ -136,3 +138,17 @@ def service() -> Service | None:
         if each.get("LoadState") == "loaded"
     ]
     return next((each for each in there if each.active), next(iter(there), None))
+
+
+def here(began: float, *, service: bool) -> dict[str, Any]:
+    """Return what a module says of the clock here, which began at ``began``. The controller takes the times out
+    and compares them with its own.
+    """
+    said, keeper = kernel(), _service() if service else None
+    return {
+        "synchronised": said.synchronised if said else None,
+        "most_error_ms": said.most_error_ms if said else None,
+        "service": dataclasses.asdict(keeper) if keeper else None,
+        "began": began,
+        "ended": time.time(),
+    }

@@ -312,7 +312,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.grey.distributed.plugins.module_utils import _clock, _hardware, _preflight, _reach
+from ansible_collections.grey.distributed.plugins.module_utils import _clock, _hardware, _preflight
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._release import Releases
 
@@ -369,7 +369,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
             "target": dataclasses.asdict(python.target) if python is not None else None,
         }
     if params["folders"]:
-        faults += _preflight.space_faults(params["folders"][-1], _wanted_bytes(params))
+        faults += _preflight.space_faults(
+            params["folders"][-1], _preflight.wanted_bytes(params["free_bytes"], params["members"])
+        )
     faults = [f"{params['host']}: {fault}" for fault in faults]
     return Outcome(
         {
@@ -381,47 +383,13 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
                 for item in params["members"]
                 if item["wanted"]
             },
-            "clock": _clock_here(began, service=params["time_service"]),
-            "rhythms": _rhythms(params["host"], params["members"]),
+            "clock": _clock.here(began, service=params["time_service"]),
+            "rhythms": _preflight.rhythms(params["host"], params["members"]),
             "absent": absent,
             "account": _preflight.account_there(params["user"], params["group"]),
             **installed,
         }
     )
-
-
-def _rhythms(host: str, members: list[dict[str, Any]]) -> dict[str, Any]:
-    """Measure for the members that this host is to have and has not: those that run keep their heartbeat."""
-    return {
-        item["group"]: {
-            "round_trip_ms": _reach.longest_ms(
-                [peer for name, peer in item["peers"].items() if name != host]
-            ),
-            "heartbeat_ms": _preflight.told_heartbeat_ms(item["bootstrap_file"] or ""),
-        }
-        for item in members
-        if _to_come(item)
-    }
-
-
-def _to_come(member: dict[str, Any]) -> bool:
-    return bool(member["wanted"]) and _preflight.marker_state(member["marker_file"]) != "member"
-
-
-def _wanted_bytes(params: dict[str, Any]) -> int:
-    return int(params["free_bytes"]) + sum(item["free_bytes"] for item in params["members"] if _to_come(item))
-
-
-def _clock_here(began: float, *, service: bool) -> dict[str, Any]:
-    """Return the clock; the times of beginning and end are for the controller, which compares them with its own."""
-    kernel, keeper = _clock.kernel(), _clock.service() if service else None
-    return {
-        "synchronised": kernel.synchronised if kernel else None,
-        "most_error_ms": kernel.most_error_ms if kernel else None,
-        "service": dataclasses.asdict(keeper) if keeper else None,
-        "began": began,
-        "ended": time.time(),
-    }
 
 
 def _lacks(path: str, minimum: str) -> bool:

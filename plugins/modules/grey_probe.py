@@ -228,7 +228,6 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
     began = time.time()
     own = params["hosts"][params["host"]]
-    kernel, keeper = _clock.kernel(), _clock.service()
     deployed = Path(params["identity_file"]).exists()
     reached, unreached = _neighbourhood(params)
     return Outcome(
@@ -247,13 +246,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
             "reached": reached,
             "unreached": unreached,
             "certificates": [_certificate(item, params, own["address"]) for item in params["certificates"]],
-            "clock": {
-                "synchronised": kernel.synchronised if kernel else None,
-                "most_error_ms": kernel.most_error_ms if kernel else None,
-                "service": dataclasses.asdict(keeper) if keeper else None,
-                "began": began,
-                "ended": time.time(),
-            },
+            "clock": _clock.here(began, service=True),
         }
     )
 

@@ -76,9 +76,9 @@ def test_the_time_service_is_found(
     monkeypatch.setattr(_clock._systemctl, "SYSTEMCTL", program(tmp_path / "systemctl", f"print({said!r})\n"))
     monkeypatch.setattr(_clock._systemctl, "booted", lambda: True)
     monkeypatch.setattr(_clock, "contained", lambda: False)
-    assert _clock.service() == expected
+    assert _clock._service() == expected
     monkeypatch.setattr(_clock, "contained", lambda: True)
-    assert _clock.service() is None
+    assert _clock._service() is None
 
 
 class Task:

@@ -141,8 +141,9 @@ def _service() -> Service | None:
 
 
 def here(began: float, *, service: bool) -> dict[str, Any]:
-    """Return what a module says of the clock here, which began at ``began``. The controller takes the times out
-    and compares them with its own.
+    """Return what a module that began at ``began`` says of the clock here.
+
+    The controller takes the times out and compares them with its own.
     """
     said, keeper = kernel(), _service() if service else None
     return {

@@ -51,6 +51,10 @@ class View:
     links: Mapping[str, Mapping[str, Any]]
     limits: Limits
 
+    def site(self, host: str) -> str:
+        """Return the cluster of a host; a witness is a site of its own."""
+        return str(self.placed[host]["cluster"] or host)
+
     def measured(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Return the hosts that answered, with what they measured."""
         for host, probe in self.probes.items():
@@ -136,7 +140,7 @@ def _alike(view: View, what: str, kinds: Mapping[str, str]) -> Iterator[Finding]
     """Note the clusters whose hosts differ."""
     clusters: dict[str, dict[str, list[str]]] = {}
     for host, kind in kinds.items():
-        clusters.setdefault(view.placed[host]["cluster"], {}).setdefault(kind, []).append(host)
+        clusters.setdefault(view.site(host), {}).setdefault(kind, []).append(host)
     for cluster, by_kind in clusters.items():
         if len(by_kind) == 1:
             yield Finding("versions", "ok", cluster, what, next(iter(by_kind)))
@@ -263,7 +267,7 @@ def _measured_links(view: View) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _links(view: View) -> Iterator[Finding]:
     for host, link in _measured_links(view):
         to = link["host"]
-        between = f"{view.placed[host]['cluster']} - {view.placed[to]['cluster']}"
+        between = f"{view.site(host)} - {view.site(to)}"
         if link["round_trip_ms"] is None:
             said = f"nothing comes back from {to} to {host}"
             yield Finding("links", "fault", between, "round trip", said, "an answer", "look at the network")

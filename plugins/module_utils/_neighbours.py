@@ -37,9 +37,10 @@ def targets(host: str, hosts: Mapping[str, Mapping[str, Any]], ports: StorePorts
         if name == host:
             continue
         wanted: list[tuple[int, str]] = []
-        if other["cluster"] != own["cluster"]:
+        # A witness has no cluster, and talks with members of the federation store only.
+        if other["cluster"] != own["cluster"] and other["cluster"] and own["cluster"]:
             wanted += [(other["api_port"], "key-value API"), (other["control_port"], "control plane")]
-        elif own["engine"] == "etcd":
+        elif own["engine"] == "etcd" and other["cluster"] == own["cluster"]:
             wanted.append((ports.engine, "engine between its members"))
         if other["member"] and own["voter"]:
             wanted.append((ports.client, "federation store"))

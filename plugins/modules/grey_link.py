@@ -51,7 +51,7 @@ options:
     description:
       - The hosts to measure the way to, by name, as M(grey.distributed.grey_federation_config) returns them.
       - C(address) is where the listener is. When it does not answer, the round trip to C(control_port) is taken, where nobody
-        needs to listen.
+        needs to listen; a host without one (a witness) is tried at O(port).
     type: dict
     default: {}
 """
@@ -135,7 +135,9 @@ def _measured(name: str, peer: dict[str, Any], params: dict[str, Any]) -> dict[s
     )
     answer = {"host": name, "by": "listener", **dataclasses.asdict(found)}
     if found.problem:
-        plain = _reach.reach(peer["address"], int(peer["control_port"]), samples=_reach.SAMPLES)
+        plain = _reach.reach(
+            peer["address"], int(peer["control_port"] or params["port"]), samples=_reach.SAMPLES
+        )
         answer |= {"by": "connect", "round_trip_ms": plain.round_trip_ms}
     return answer
 

@@ -55,8 +55,8 @@ options:
     description: The port that members of a cluster's engine talk with each other at.
     type: int
     default: 2390
-  identity_file:
-    description: The node's identity file; a host that has it was deployed.
+  deployed_file:
+    description: What only a deployed host has, the node's identity file or the marker of a witness.
     type: path
     required: true
   folders:
@@ -124,7 +124,7 @@ EXAMPLES = r"""
   grey.distributed.grey_probe:
     host: "{{ inventory_hostname }}"
     hosts: "{{ config.hosts }}"
-    identity_file: /etc/grey/identity.json
+    deployed_file: /etc/grey/identity.json
     folders: [/var/lib/grey/data]
     programs: {etcd: /usr/bin/etcd}
   register: probed
@@ -228,7 +228,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
     began = time.time()
     own = params["hosts"][params["host"]]
-    deployed = Path(params["identity_file"]).exists()
+    deployed = Path(params["deployed_file"]).exists()
     reached, unreached = _neighbourhood(params)
     return Outcome(
         {
@@ -332,7 +332,7 @@ def main() -> None:
             "store_client_port": {"type": "int", "default": 2379},
             "store_port": {"type": "int", "default": 2380},
             "engine_port": {"type": "int", "default": 2390},
-            "identity_file": {"type": "path", "required": True},
+            "deployed_file": {"type": "path", "required": True},
             "folders": {"type": "list", "elements": "path", "default": []},
             "programs": {"type": "dict", "default": {}},
             "bootstrap_files": {"type": "dict", "default": {}},

@@ -113,6 +113,7 @@ def test_who_must_be_reached() -> None:
         "b1": placed("192.0.2.3", "b", member=True),
         "e1": placed("192.0.2.4", "e", voter=False),
     }
+    witness = {**placed("192.0.2.5", "", member=True, engine=None), "cluster": None}
     ports = _neighbours.StorePorts(2379, 2380, 2390)
 
     def of(host: str) -> set[tuple[str, int]]:
@@ -137,6 +138,10 @@ def test_who_must_be_reached() -> None:
         ("e1", 8443),
     }
     assert of("e1") == {(host, port) for host in ("a1", "a2", "b1") for port in (8080, 8443)}
+    hosts["w1"] = {**witness, "api_port": None, "control_port": None}
+    assert of("w1") == {(host, port) for host in ("a1", "b1") for port in (2379, 2380)}
+    assert of("a2") >= {("w1", 2379)}
+    assert "w1" not in {host for host, _port in of("e1")}
 
 
 def test_a_disk_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ def test_a_host_is_measured_in_one_call(tmp_path: Path) -> None:
         args = {
             "host": "a1",
             "hosts": {"a1": own, "b1": other, "c1": near},
-            "identity_file": str(tmp_path / "identity.json"),
+            "deployed_file": str(tmp_path / "identity.json"),
             "ports": [{"port": open_port, "purpose": "API"}, {"port": closed_port, "purpose": "control"}],
             "folders": [str(tmp_path)],
             "programs": {
@@ -202,4 +207,4 @@ def test_a_host_is_measured_in_one_call(tmp_path: Path) -> None:
 
 
 def test_wrong_parameters() -> None:
-    assert fails("grey_probe", {}) == "missing required arguments: host, hosts, identity_file"
+    assert fails("grey_probe", {}) == "missing required arguments: deployed_file, host, hosts"

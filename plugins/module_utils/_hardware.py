@@ -122,7 +122,7 @@ def sync_ms(folder: Path) -> tuple[float, float]:
 
     Return the median and the worst time of one, in milliseconds. Raises OSError.
     """
-    took = []
+    took: list[float] = []
     deadline = time.monotonic() + _SYNC_SECONDS
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         while len(took) < _SYNCS and (not took or time.monotonic() < deadline):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.grey.distributed.plugins.module_utils._clock import Bounds
-from ansible_collections.grey.distributed.plugins.module_utils._findings import Finding, from_sentence
+from ansible_collections.grey.distributed.plugins.module_utils._findings import Finding, State, from_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -254,7 +254,7 @@ def _ports(view: View) -> Iterator[Finding]:
         down = bool(view.preflights.get(target, {}).get("unreachable"))
         step = f"{target} is down" if down else f"open it in the firewalls between them and {target}"
         said = f"from {', '.join(sources)}: {problem}"
-        state = "warning" if down else "fault"
+        state: State = "warning" if down else "fault"
         yield Finding("ports", state, target, f"{port} ({purpose})", said, "an answer", step)
 
 
@@ -326,8 +326,8 @@ def _certificate(host: str, found: Mapping[str, Any], *, deployed: bool) -> Iter
         yield Finding("certificates", "ok", host, name, f"good until {found['until']} UTC")
     else:
         late = all(reason.startswith("expires at") for reason in reasons)
-        state, said = ("warning" if late else "fault"), "; ".join(reasons)
-        yield Finding("certificates", state, host, name, said, "a good certificate", _DEPLOY)
+        state: State = "warning" if late else "fault"
+        yield Finding("certificates", state, host, name, "; ".join(reasons), "a good certificate", _DEPLOY)
     served = {"file": "the certificate in the file", "other": "another certificate than that in the file"}
     for each in found["served"]:
         what = f"{name}, served at {each['port']}"
@@ -352,4 +352,6 @@ def mebibytes(size: str) -> int:
     found = re.fullmatch(r"(\d+)([kKMGT]?)(i?)", size)
     if found is None:
         return 0
-    return int(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ") // 2**20
+    power = " KMGT".index(found[2].upper() or " ")
+    bytes_: int = int(found[1]) * (1024 if found[3] else 1000) ** power
+    return bytes_ // 2**20

@@ -137,7 +137,7 @@ def rhythms(host: str, members: Iterable[Mapping[str, Any]]) -> dict[str, dict[s
 
 def wanted_bytes(own: int, members: Iterable[Mapping[str, Any]]) -> int:
     """Return the room that a host needs, with that for the data of members to come."""
-    return own + sum(item["free_bytes"] for item in members if to_come(item))
+    return own + sum(int(item["free_bytes"]) for item in members if to_come(item))
 
 
 def member_faults(members: Iterable[tuple[str, str, bool]]) -> list[str]:

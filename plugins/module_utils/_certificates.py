@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _x509
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cryptography import x509
 
@@ -49,6 +49,30 @@ class Wanted:
     def new_key(self) -> Path:
         """Where a new key waits."""
         return Path(self.key_file + ".new")
+
+
+def wanted(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wanted:
+    """Return a certificate of a module's parameters: ``files``, ``authorities``, ``owner`` and ``group``."""
+    name = item["name"]
+    files = params["files"].get(name, {})
+    missing = [key for key in ("cert_file", "key_file", "ca_file") if not files.get(key)]
+    if missing:
+        raise GreyError(
+            f"files: {name}: wanted cert_file, key_file and ca_file, missing: {', '.join(missing)}"
+        )
+    if item["authority"] not in params["authorities"]:
+        raise GreyError(
+            f"authorities: wanted the certificate of {item['authority']!r}, found none of this name"
+        )
+    return Wanted(
+        name,
+        files["cert_file"],
+        files["key_file"],
+        files["ca_file"],
+        _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
+        params["authorities"][item["authority"]],
+        _files.Owner(params["owner"], params["group"]),
+    )
 
 
 def request(wanted: Sequence[Wanted], *, check: bool) -> Outcome:

@@ -70,15 +70,7 @@ class Cluster:
 
     def members(self) -> list[Member]:
         """Return the members that the group has now."""
-        answer = self._run("members")
-        if answer.code != 0:
-            raise GreyError(
-                f"{self._group}: wanted the list of its members, found exit {answer.code}: {answer.said()}"
-            )
-        return [
-            Member(each["name"], each["peer"], bool(each["learner"]), bool(each["reachable"]))
-            for each in answer.object()["members"]
-        ]
+        return _listed(self._members())
 
     def admit(self, wanted: Mapping[str, str], name: str, token: str) -> Outcome:
         """Take a host in that has no data yet, as a learner; return what it has to begin with.
@@ -87,13 +79,15 @@ class Cluster:
         member already was interrupted before it was confirmed; if it lost its data, greyd refuses its start.
         """
         peer = wanted[name]
-        found = self.members()
+        said = self._members()
+        found = _listed(said)
         _refuse_strangers(self._group, found, wanted)
         mine = next((each for each in found if each.peer == peer), None)
         present = {each.name: each.peer for each in found if each.name}
-        outcome = Outcome(
-            {"bootstrap": {"state": "existing", "token": token, "members": {**present, name: peer}}}
-        )
+        bootstrap: dict[str, Any] = {"state": "existing", "token": token, "members": {**present, name: peer}}
+        if said.get("heartbeat") is not None:
+            bootstrap["heartbeat"] = said["heartbeat"]
+        outcome = Outcome({"bootstrap": bootstrap})
         if mine is None:
             outcome.add(Change(f"{self._group}: {name}", "", f"learner at {peer}"))
             if not self._check:
@@ -169,6 +163,14 @@ class Cluster:
             outcome.add(Change(path, "data of a former member", "moved aside"))
         return outcome
 
+    def _members(self) -> dict[str, Any]:
+        answer = self._run("members")
+        if answer.code != 0:
+            raise GreyError(
+                f"{self._group}: wanted the list of its members, found exit {answer.code}: {answer.said()}"
+            )
+        return answer.object()
+
     def _change(self, verb: str, *arguments: str, wait_seconds: float = 0.0) -> None:
         answer = self._run(verb, *arguments, wait_seconds=wait_seconds)
         if answer.code != 0:
@@ -182,6 +184,13 @@ class Cluster:
             timeout_seconds=wait_seconds + _ASK_SECONDS,
             user=self._user,
         )
+
+
+def _listed(said: Mapping[str, Any]) -> list[Member]:
+    return [
+        Member(each["name"], each["peer"], bool(each["learner"]), bool(each["reachable"]))
+        for each in said["members"]
+    ]
 
 
 def _names(members: Sequence[Member]) -> str:

@@ -9,15 +9,19 @@ all hosts must have been asked: one that is silent may be the only one that a gr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MEMBER = "member"
+LEAST_HEARTBEAT_MS = 100
+MOST_HEARTBEAT_MS = 5000
+_STEP_MS = 50
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,36 @@ class Plan:
     """``begins``: groups that do not exist yet, with the bootstrap content for all their hosts.
 
     ``joins``: by host, the groups it joins, each with a host that can be asked to take it in. ``living``: by
-    group that exists, a host with a member of it.
+    group that exists, a host with a member of it. ``unmeasured``: groups of several hosts that begin with the
+    least heartbeat, because no round trip between them could be measured.
     """
 
     begins: dict[str, dict[str, Any]] = field(default_factory=dict)
     joins: dict[str, dict[str, str]] = field(default_factory=dict)
     living: dict[str, str] = field(default_factory=dict)
+    unmeasured: list[str] = field(default_factory=list)
 
 
-def decide(groups: list[Group], markers: Mapping[str, Mapping[str, str | None]]) -> Plan:
+@dataclass(frozen=True)
+class Rhythm:
+    """What a host without data says of a group: the longest round trip to its other hosts, None when not one
+    of them could be measured, and the heartbeat that an interrupted run told it already.
+    """
+
+    round_trip_ms: float | None = None
+    heartbeat_ms: int | None = None
+
+
+def decide(
+    groups: list[Group],
+    markers: Mapping[str, Mapping[str, str | None]],
+    rhythms: Mapping[str, Mapping[str, Rhythm]],
+) -> Plan:
     """Decide for every group, from what the markers of the hosts that can be reached say.
 
     ``markers`` has for each host that was asked, and each group, the state in its marker or None; a host that
-    is not in it could not be asked. Fails when it cannot be told whether a group exists.
+    is not in it could not be asked. ``rhythms`` has by host and group what those say that have no data. Fails
+    when it cannot be told whether a group exists.
     """
     plan = Plan()
     faults = []
@@ -62,7 +83,15 @@ def decide(groups: list[Group], markers: Mapping[str, Mapping[str, str | None]])
             for host in fresh:
                 plan.joins.setdefault(host, {})[group.name] = living[0]
         elif len(asked) == len(group.members):
-            plan.begins[group.name] = {"state": "new", "token": group.token, "members": dict(group.members)}
+            said = [rhythms[host][group.name] for host in asked if group.name in rhythms.get(host, {})]
+            plan.begins[group.name] = {
+                "state": "new",
+                "token": group.token,
+                "members": dict(group.members),
+                "heartbeat": f"{heartbeat_ms(said)}ms",
+            }
+            if len(asked) > 1 and said and all(each == Rhythm() for each in said):
+                plan.unmeasured.append(group.name)
         elif fresh:
             silent = sorted(set(group.members) - set(asked))
             faults.append(
@@ -73,3 +102,16 @@ def decide(groups: list[Group], markers: Mapping[str, Mapping[str, str | None]])
     if faults:
         raise GreyError("nothing was started\n" + "\n".join(faults))
     return plan
+
+
+def heartbeat_ms(said: Sequence[Rhythm]) -> int:
+    """Return the heartbeat of a group that begins: about its longest round trip, which is etcd's own advice.
+
+    What one of its hosts was told already stands: members that started in an interrupted run go by it.
+    """
+    told = [each.heartbeat_ms for each in said if each.heartbeat_ms is not None]
+    if told:
+        return max(told)
+    longest = max((each.round_trip_ms for each in said if each.round_trip_ms is not None), default=0.0)
+    stepped = math.ceil(longest / _STEP_MS) * _STEP_MS
+    return min(max(stepped, LEAST_HEARTBEAT_MS), MOST_HEARTBEAT_MS)

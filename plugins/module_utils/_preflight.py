@@ -15,9 +15,14 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.grey.distributed.plugins.module_utils import _processes, _supervisor_conf, _systemctl
+from ansible_collections.grey.distributed.plugins.module_utils import (
+    _processes,
+    _reach,
+    _supervisor_conf,
+    _systemctl,
+)
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._interpreter import Interpreter, look
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
@@ -99,6 +104,40 @@ def marker_state(path: str) -> str | None:
     except (OSError, ValueError):
         return None
     return str(said.get("state")) if isinstance(said, dict) else None
+
+
+def told_heartbeat_ms(path: str) -> int | None:
+    """Return the heartbeat in a bootstrap file (docs/reference/node-file.md), None without one."""
+    try:
+        said = json.loads(Path(path).read_bytes())
+        found = re.fullmatch(r"(\d+)ms", said["heartbeat"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(found[1]) if found else None
+
+
+def to_come(member: Mapping[str, Any]) -> bool:
+    """Whether the host should have a member of a group and has none yet."""
+    return bool(member["wanted"]) and marker_state(member["marker_file"]) != "member"
+
+
+def rhythms(host: str, members: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Measure the way to the other hosts of groups that begin here; a member that runs keeps its rhythm."""
+    return {
+        item["group"]: {
+            "round_trip_ms": _reach.longest_ms(
+                [peer for name, peer in item["peers"].items() if name != host]
+            ),
+            "heartbeat_ms": told_heartbeat_ms(item["bootstrap_file"] or ""),
+        }
+        for item in members
+        if to_come(item)
+    }
+
+
+def wanted_bytes(own: int, members: Iterable[Mapping[str, Any]]) -> int:
+    """Return the room that a host needs, with that for the data of members to come."""
+    return own + sum(int(item["free_bytes"]) for item in members if to_come(item))
 
 
 def member_faults(members: Iterable[tuple[str, str, bool]]) -> list[str]:

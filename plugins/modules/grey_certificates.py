@@ -137,39 +137,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
-from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _files, _x509
-from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
+from ansible_collections.grey.distributed.plugins.module_utils import _certificates, _x509
+from ansible_collections.grey.distributed.plugins.module_utils._outcome import Outcome, finish
 
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
-    wanted = [_wanted(item, params) for item in params["certificates"]]
+    wanted = [_certificates.wanted(item, params) for item in params["certificates"]]
     if params["state"] == "requested":
         return _certificates.request(wanted, check=check)
     return _certificates.install(wanted, params["issued"], check=check)
-
-
-def _wanted(item: dict[str, Any], params: dict[str, Any]) -> _certificates.Wanted:
-    name = item["name"]
-    files = params["files"].get(name, {})
-    missing = [key for key in ("cert_file", "key_file", "ca_file") if not files.get(key)]
-    if missing:
-        raise GreyError(
-            f"files: {name}: wanted cert_file, key_file and ca_file, missing: {', '.join(missing)}"
-        )
-    if item["authority"] not in params["authorities"]:
-        raise GreyError(
-            f"authorities: wanted the certificate of {item['authority']!r}, found none of this name"
-        )
-    return _certificates.Wanted(
-        name,
-        files["cert_file"],
-        files["key_file"],
-        files["ca_file"],
-        _x509.Names(item["common_name"], frozenset(item["dns"]), frozenset(item["addresses"])),
-        params["authorities"][item["authority"]],
-        _files.Owner(params["owner"], params["group"]),
-    )
 
 
 def main() -> None:

@@ -43,6 +43,12 @@ options:
       - Hosts that could not be asked must not be in it.
     type: dict
     required: true
+  rhythms:
+    description:
+      - By host, and then by group, what M(grey.distributed.grey_preflight) returned of hosts without data as C(rhythms).
+      - A group begins with a heartbeat of about the longest round trip between its hosts, 100 ms at least.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -65,6 +71,12 @@ begins:
   returned: success
   type: dict
   sample: {}
+unmeasured:
+  description: The groups of several hosts that begin with a heartbeat of 100 ms because no round trip between them is known.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 joins:
   description: By host, the groups it joins, each with a host whose member can take it in.
   returned: success
@@ -77,6 +89,7 @@ living:
   sample: {engine-aws-east: aws-east-1}
 """
 
+import dataclasses
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,8 +100,19 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
     """Do what the module is for."""
     groups = [_cluster_plan.Group(**group) for group in params["groups"]]
-    plan = _cluster_plan.decide(groups, params["markers"])
-    return Outcome({"begins": plan.begins, "joins": plan.joins, "living": plan.living})
+    rhythms = {
+        host: {group: _cluster_plan.Rhythm(**said) for group, said in by_group.items()}
+        for host, by_group in params["rhythms"].items()
+    }
+    plan = _cluster_plan.decide(groups, params["markers"], rhythms)
+    warnings = [
+        f"{name}: wanted to measure the round trip between its hosts before it begins, found no answer at their "
+        f"peer ports ({', '.join(plan.begins[name]['members'].values())}); it begins with a heartbeat of "
+        f"{plan.begins[name]['heartbeat']}. Open the ports, or set "
+        f"grey_{'federation_store' if name == 'federation-store' else 'engine'}_heartbeat_ms"
+        for name in plan.unmeasured
+    ]
+    return Outcome({**dataclasses.asdict(plan), **({"warnings": warnings} if warnings else {})})
 
 
 def main() -> None:
@@ -107,6 +131,7 @@ def main() -> None:
                 },
             },
             "markers": {"type": "dict", "required": True},
+            "rhythms": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

@@ -129,6 +129,37 @@ options:
         description: Whether the host should have a member of it.
         type: bool
         required: true
+      bootstrap_file:
+        description: What an interrupted run may have told the member already.
+        type: path
+      peers:
+        description:
+          - All hosts of the group, with the address and port that they talk with each other at.
+          - The round trip to the others is measured while this host has no member yet.
+        type: dict
+        default: {}
+      free_bytes:
+        description: What its data needs, on top of O(free_bytes), while this host has no member yet.
+        type: int
+        default: 0
+  memory_mib:
+    description: The memory wanted for all that the host is to run.
+    type: int
+    default: 0
+  max_clock_offset:
+    description:
+      - How far the host's clock may be from the controller's, in seconds. Only what is certainly further away counts, because
+        answers take time.
+    type: float
+  clock:
+    description: What follows for a clock that is further away; a fault with V(refuse), a warning with V(warn).
+    type: str
+    choices: [refuse, warn]
+    default: refuse
+  time_service:
+    description: Whether to look for the host's time service.
+    type: bool
+    default: false
   engine:
     description: What the data of the host should live in, V(sqlite) or V(etcd). Needs O(node_file).
     type: str
@@ -213,6 +244,26 @@ markers:
   returned: success
   type: dict
   sample: {federation-store: member}
+clock:
+  description:
+    - C(synchronised) is what the kernel says of the clock, null when it does not say; C(most_error_ms) is how wrong it may be.
+    - C(offset) bounds how far it is ahead of the controller's, in seconds, with C(least) and C(most).
+    - C(service) is the time service with O(time_service=true), null in a container, without systemd, or when there is none.
+  returned: success
+  type: dict
+  sample:
+    synchronised: true
+    most_error_ms: 12.5
+    offset: {least: -0.21, most: 0.35}
+    service: {unit: chrony.service, active: true, enabled: true}
+rhythms:
+  description:
+    - For each group of O(members) that should have a member here and has none yet, what its heartbeat can be chosen from.
+    - C(round_trip_ms) is the longest round trip to the other hosts, null when none of them answered. C(heartbeat_ms) is what
+      the bootstrap file says already, else null.
+  returned: success
+  type: dict
+  sample: {federation-store: {round_trip_ms: 71.3, heartbeat_ms: null}}
 account:
   description: Whether O(user) and O(group) are there; also when none is wanted.
   returned: success
@@ -257,16 +308,18 @@ versions:
 import dataclasses
 import platform
 import sys
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.grey.distributed.plugins.module_utils import _preflight
+from ansible_collections.grey.distributed.plugins.module_utils import _clock, _hardware, _preflight
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError, Outcome, finish
 from ansible_collections.grey.distributed.plugins.module_utils._release import Releases
 
 
 def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothing is changed in either mode)
     """Do what the module is for."""
+    began = time.time()
     instance = params["root"] or "/"
     binaries = [
         _preflight.Binary(item["path"], tuple(item["arguments"]), item["minimum"])
@@ -282,6 +335,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
     binary_faults, versions = _preflight.binary_faults(binaries)
     faults = [
         *_preflight.architecture_faults(),
+        *_hardware.memory_faults(params["memory_mib"]),
         *_preflight.manager_faults(params["manager"], params["user"]),
         *_preflight.path_faults([params["root"]]),
         *_preflight.socket_faults(params["sockets"], params["hint"]),
@@ -315,7 +369,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
             "target": dataclasses.asdict(python.target) if python is not None else None,
         }
     if params["folders"]:
-        faults += _preflight.space_faults(params["folders"][-1], params["free_bytes"])
+        faults += _preflight.space_faults(
+            params["folders"][-1], _preflight.wanted_bytes(params["free_bytes"], params["members"])
+        )
     faults = [f"{params['host']}: {fault}" for fault in faults]
     return Outcome(
         {
@@ -327,6 +383,8 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
                 for item in params["members"]
                 if item["wanted"]
             },
+            "clock": _clock.here(began, service=params["time_service"]),
+            "rhythms": _preflight.rhythms(params["host"], params["members"]),
             "absent": absent,
             "account": _preflight.account_there(params["user"], params["group"]),
             **installed,
@@ -389,8 +447,15 @@ def main() -> None:
                     "group": {"type": "str", "required": True},
                     "marker_file": {"type": "path", "required": True},
                     "wanted": {"type": "bool", "required": True},
+                    "bootstrap_file": {"type": "path"},
+                    "peers": {"type": "dict", "default": {}},
+                    "free_bytes": {"type": "int", "default": 0},
                 },
             },
+            "memory_mib": {"type": "int", "default": 0},
+            "max_clock_offset": {"type": "float"},
+            "clock": {"type": "str", "choices": ["refuse", "warn"], "default": "refuse"},
+            "time_service": {"type": "bool", "default": False},
             "engine": {"type": "str"},
             "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "supervisor"},
             "user": {"type": "str", "default": ""},

@@ -7,17 +7,20 @@ Each host is a folder with a supervisord; what a host of its own has besides is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -109,17 +112,56 @@ class Federation:
 
 
 @pytest.fixture(scope="module")
-def federation() -> Iterator[Federation]:
+def clean() -> Iterator[Federation]:
+    """The federation before its first deploy."""
     # A short name: the paths of unix sockets below it are limited.
     root = Path(tempfile.mkdtemp(prefix="gs", dir="/tmp"))
     federation = Federation(root)
     try:
         federation.has(1, 2, 3)
-        federation.play("deploy")
         yield federation
     finally:
         federation.play("teardown", "-e", "confirm=global-grey")
         shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def federation(clean: Federation) -> Federation:
+    clean.play("deploy")
+    return clean
+
+
+@contextlib.contextmanager
+def dropping(*blocked: tuple[str, int]) -> Iterator[None]:
+    """Let connects to ports go unanswered, as a firewall does that drops them: their queues are full."""
+    with contextlib.ExitStack() as stack:
+        for place in blocked:
+            server = stack.enter_context(socket.socket())
+            server.bind(place)
+            server.listen(0)
+            for _each in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(place)
+        yield
+
+
+def validated(federation: Federation, *arguments: str, code: int) -> tuple[str, dict[str, Any]]:
+    """Run validate.yml, which changes nothing; return what it printed and its report."""
+    report = federation.root.parent / "report.json"
+    # How busy the disk of the machine is that tests run on says nothing.
+    more = ("-e", f"report={report}", "-e", "host_worst_sync_ms=100000", *arguments)
+    output = federation.play("validate", *more, code=code)
+    assert set(changed(output).values()) == {0}
+    return output, json.loads(report.read_text())
+
+
+def findings(report: dict[str, Any], *states: str) -> set[tuple[str, str, str]]:
+    return {
+        (each["where"], each["section"], each["what"])
+        for each in report["findings"]
+        if each["state"] in states
+    }
 
 
 def changed(output: str) -> dict[str, int]:
@@ -129,13 +171,72 @@ def changed(output: str) -> dict[str, int]:
     }
 
 
+def test_clean_hosts_are_measured_and_stay_clean(clean: Federation) -> None:
+    """Two ports are blocked: the control plane's of one host, and the one that another is measured at."""
+    with dropping((f"{clean.net}.2.1", 8443), (f"{clean.net}.1.1", 8444)):
+        output, report = validated(clean, code=2)
+    assert not clean.root.exists() or not list(clean.root.glob("*-*-?/*"))
+    assert findings(report, "fault") == {
+        ("gcp-west-1", "hosts", "port 8443 (control plane)"),  # this process has it
+        ("gcp-west-1", "ports", "8443 (control plane)"),
+    }
+    [silent] = [each for each in report["findings"] if each["what"] == "8443 (control plane)"]
+    assert silent["value"] == (
+        "from aws-east-1, aws-east-2, aws-east-3, edge-chicago-1: no answer within 2 s"
+    )
+    links = [each for each in report["findings"] if each["section"] == "links"]
+    assert {each["what"] for each in links if each["where"] == "gcp-west - aws-east"} == {
+        "round trip", "bandwidth",
+    }  # fmt: skip
+    assert {each["value"] for each in links if each["state"] == "warning"} == {
+        f"not measured: port 8444 of aws-east-1, from {host}: does not answer"
+        for host in ("gcp-west-1", "edge-chicago-1")
+    }
+    assert ("gcp-west - edge-chicago", "links", "bandwidth") in findings(report, "ok")
+    assert "wanted no faults, found 2" in output
+
+
 def test_three_hosts_share_an_engine(federation: Federation) -> None:
     assert federation.members("engine", "aws-east-2") == {"aws-east-1", "aws-east-2", "aws-east-3"}
     assert federation.members("federation-store", "aws-east-1") == {
         "aws-east-1", "gcp-west-1", "edge-chicago-1",
     }  # fmt: skip
     federation.put("before")
+    told = [json.loads(path.read_text()) for path in federation.root.glob("*/etc/grey/*/bootstrap.json")]
+    assert [each["heartbeat"] for each in told] == ["100ms"] * 6
     assert set(changed(federation.play("deploy")).values()) == {0}
+
+
+def test_a_deployed_federation_is_measured(federation: Federation) -> None:
+    """One host has the certificate of another cluster, and one cannot be reached."""
+    west, edge = (federation.root / host / "etc" / "grey" for host in ("gcp-west-1", "edge-chicago-1"))
+    names = ("federation-cert.pem", "federation-key.pem")
+    own = {name: (west / name).read_bytes() for name in names}
+    away = federation.inventory / "host_vars" / "aws-east-3.yml"
+    away.parent.mkdir()
+    away.write_text("{ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}\n")
+    try:
+        for name in names:
+            (west / name).write_bytes((edge / name).read_bytes())
+        output, report = validated(federation, code=2)
+    finally:
+        shutil.rmtree(away.parent)
+        for name, content in own.items():
+            (west / name).write_bytes(content)
+    assert findings(report, "fault") == {
+        ("aws-east-3", "hosts", "connection"),
+        ("gcp-west-1", "certificates", "federation"),
+    }
+    good = findings(report, "ok")
+    assert {
+        ("aws-east-1", "certificates", "federation, served at 8443"),
+        ("aws-east-1", "certificates", "engine, served at 2390"),
+        ("aws-east-1", "certificates", "federation-store, served at 2379"),
+        ("edge-chicago-1", "ports", "own"),
+        ("gcp-west - aws-east", "links", "round trip"),
+        ("gcp-west - aws-east", "links", "bandwidth"),
+    } <= good
+    assert "gcp-west-1: certificates: federation: wanted a good certificate" in output
 
 
 def test_the_first_host_leaves_and_the_next_takes_its_place(federation: Federation) -> None:
@@ -154,6 +255,8 @@ def test_a_host_joins_and_touches_no_other_cluster(federation: Federation) -> No
     touched = changed(federation.play("scale"))
     assert {host for host, count in touched.items() if count} <= {"aws-east-2", "aws-east-3", "aws-east-4"}
     assert federation.members("engine", "aws-east-4") == {"aws-east-2", "aws-east-3", "aws-east-4"}
+    begun = json.loads((federation.root / "aws-east-4/etc/grey/engine/bootstrap.json").read_text())
+    assert (begun["state"], begun["heartbeat"]) == ("existing", "100ms")
     federation.holds("before", "without the first")
 
 

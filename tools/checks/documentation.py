@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
 def kinds() -> dict[str, list[str]]:
     """Return the full names of everything that ansible-doc can show, by its kind."""
     folders = [path for path in sorted((ROOT / "plugins").iterdir()) if path.is_dir()]
-    helpers = {"module_utils", "doc_fragments", "plugin_utils"}
+    # An action is the controller's side of the module of the same name, whose page describes both.
+    helpers = {"action", "module_utils", "doc_fragments", "plugin_utils"}
     found = {
         folder.name.removesuffix("s") if folder.name == "modules" else folder.name: [
             f"{COLLECTION}.{path.stem}" for path in sorted(folder.glob("[!_]*.py"))

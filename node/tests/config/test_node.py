@@ -96,6 +96,7 @@ def test_the_engine_of_the_reference(tmp_path: Path, with_etcd: str) -> None:
         bootstrap_file="/etc/grey/engine/bootstrap.json",
         peer=Endpoint("127.77.1.1", 2390),
         tls=tls,
+        heartbeat_milliseconds=100,
     )
     socket = "unix:/run/grey/engine/etcd:0"
     assert load(tmp_path, with_etcd).store == DataStore("etcd", socket, None, 2 * 1024**3, member)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.engine_cluster import EngineCluster
+from support.engine_cluster import HEARTBEAT_MILLISECONDS, EngineCluster
 from support.engine_hosts import becoming, greyd, node_file
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def test_a_host_joins_leaves_and_joins_anew(engine: EngineCluster) -> None:
         assert greyd(here, "--check-health", "--wait", "30").returncode == 0
         alone = said(here, "members")
         assert alone["healthy"]
+        assert alone["heartbeat"] == f"{HEARTBEAT_MILLISECONDS}ms"
         [own] = alone["members"]
         assert own == {
             "name": first.name,

@@ -152,6 +152,8 @@ def test_a_marker_that_cannot_be_written_is_refused(member: StoreMember) -> None
         ('{"state": "new", "token": "t", "members": {"member-1": "east:2380"}}', "is not an IPv4 or IPv6 address"),
         ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1"}}', "add the port"),
         ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1:2380", "b": "127.0.0.1:2380"}}', "b and member-1 have the same peer"),
+        ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1:2380"}, "heartbeat": "6s"}', "heartbeat: expected 10ms to 5s, found 6s"),
+        ('{"state": "new", "token": "t", "members": {"member-1": "127.0.0.1:2380"}, "heartbeat": "soon"}', "heartbeat: expected a duration"),
     ],
 )  # fmt: skip
 def test_a_bootstrap_file_that_is_needed_and_wrong(
@@ -169,6 +171,33 @@ def test_a_bootstrap_file_that_is_needed_and_wrong(
     assert state(member) is None
     fill(member)
     assert initial(prepare(member)) == []
+
+
+def beat(command: list[str]) -> tuple[str, str]:
+    """Return heartbeat and election timeout."""
+    found = dict(each.removeprefix("--").split("=", 1) for each in command if "=" in each)
+    return found["heartbeat-interval"], found["election-timeout"]
+
+
+def test_the_heartbeat_is_as_the_group_began_unless_the_nodes_file_says_it(member: StoreMember) -> None:
+    assert beat(prepare(member)) == ("100", "1000")
+    path = Path(member.bootstrap_file)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "heartbeat": "150ms"}))
+    assert beat(prepare(member)) == ("150", "1500")
+    own = msgspec.structs.replace(member, heartbeat_milliseconds=300)
+    assert beat(prepare(own)) == ("300", "3000")
+    # A member that has data goes on with it, whatever else the file says by now.
+    fill(member)
+    path.write_text('{"heartbeat": "150ms", "more": 1}')
+    assert beat(prepare(member)) == ("150", "1500")
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"heartbeat": 150}', '{"heartbeat": "9ms"}', "\x00"])
+def test_a_member_with_data_never_stops_over_its_heartbeat(member: StoreMember, text: str | None) -> None:
+    fill(member)
+    path = Path(member.bootstrap_file)
+    path.unlink() if text is None else path.write_text(text)
+    assert beat(prepare(member)) == ("100", "1000")
 
 
 async def test_a_healthy_majority_turns_the_marker_once(etcd3: EtcdCluster, member: StoreMember) -> None:

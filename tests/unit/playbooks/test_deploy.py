@@ -39,6 +39,7 @@ def federation() -> dict[str, object]:
         cluster["voter"] = True
     document["domain"] = "grey.internal"
     document["security"] = {"cert_rotation_interval_seconds": 86400.0}
+    document["max_clock_offset_seconds"] = 0.5
     return document
 
 

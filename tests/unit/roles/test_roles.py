@@ -14,7 +14,7 @@ import yaml
 from ansible_collections.grey.distributed.tests.unit.harness import ROOT
 
 # Named on the command line.
-SHORT = ("confirm", "version", "remove", "replace")
+SHORT = ("confirm", "version", "remove", "replace", "report")
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 PLAYS = sorted((ROOT / "playbooks").glob("*.yml"))
 TASK_FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml"))

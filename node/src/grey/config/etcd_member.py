@@ -32,7 +32,7 @@ class EtcdMember(msgspec.Struct, frozen=True, kw_only=True):
 
     ``peer`` is an address and port: where it listens for the other members, and what it tells them.
     ``bootstrap_file`` says how the group begins (``grey.store.etcd_bootstrap``). ``tls`` is of the group's
-    own CA.
+    own CA. ``heartbeat_milliseconds`` is None when the node's file leaves it to how the group began.
     """
 
     name: str
@@ -42,7 +42,7 @@ class EtcdMember(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_file: str
     peer: Endpoint
     tls: TlsFiles
-    heartbeat_milliseconds: int = HEARTBEAT_MILLISECONDS
+    heartbeat_milliseconds: int | None = None
 
 
 def read(plain: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def read(plain: dict[str, Any]) -> dict[str, Any]:
     fields = plain | {"peer": values.endpoint(plain["peer"]), "tls": TlsFiles(**plain["tls"])}
     heartbeat = fields.pop("heartbeat", None)
     if heartbeat is not None:
-        fields["heartbeat_milliseconds"] = _milliseconds(heartbeat)
+        fields["heartbeat_milliseconds"] = milliseconds(heartbeat)
     return fields
 
 
@@ -60,7 +60,7 @@ def faults(member: dict[str, Any], here: KeyPath, document: Document) -> Iterato
     heartbeat = member.get("heartbeat")
     if (
         heartbeat is not None
-        and not LEAST_HEARTBEAT_MILLISECONDS <= _milliseconds(heartbeat) <= MOST_HEARTBEAT_MILLISECONDS
+        and not LEAST_HEARTBEAT_MILLISECONDS <= milliseconds(heartbeat) <= MOST_HEARTBEAT_MILLISECONDS
     ):
         yield document.fault(
             (*here, "heartbeat"),
@@ -90,5 +90,6 @@ def quota_faults(section: dict[str, Any], here: KeyPath, document: Document) -> 
         yield document.fault((*here, "quota"), f"expected at least 64Mi, found {section['quota']}", "")
 
 
-def _milliseconds(duration: str) -> int:
+def milliseconds(duration: str) -> int:
+    """Return a duration (``100ms``) as a number of milliseconds. Raises BadValue."""
     return round(units.duration(duration) * 1000)

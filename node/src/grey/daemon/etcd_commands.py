@@ -13,7 +13,7 @@ from grey.federation import member_process
 from grey.federation.store_group import StoreGroup
 from grey.link.etcd import Member
 from grey.link.etcd_group import GroupMember
-from grey.store import etcd_engine
+from grey.store import etcd_bootstrap, etcd_engine
 from grey.store.etcd_engine_group import EngineGroup
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from grey.config.engine import DataStore, EngineMember
+    from grey.config.etcd_member import EtcdMember
     from grey.config.federation_store import FederationStoreAccess, StoreMember
     from grey.config.model import Federation
     from grey.config.node import NodeFile
@@ -34,10 +35,11 @@ class Absent(Exception):
 
 
 class Members(msgspec.Struct, frozen=True):
-    """What ``members`` prints."""
+    """What ``members`` prints. ``heartbeat`` is that of the member here, None where none runs."""
 
     members: tuple[GroupMember, ...]
     healthy: bool
+    heartbeat: str | None
 
 
 class Etcd(Protocol):
@@ -53,6 +55,10 @@ class Etcd(Protocol):
 
     def member(self) -> MemberData:
         """Return the member beside this node. Raises Absent."""
+        ...
+
+    def heartbeat(self) -> str | None:
+        """Return how often the member beside this node wants to hear of its leader; None without one."""
         ...
 
     def group(self) -> AbstractAsyncContextManager[Group]:
@@ -81,6 +87,10 @@ class Engine:
     def member(self) -> MemberData:
         """Return the member beside this node."""
         return etcd_engine.member_data(self._member())
+
+    def heartbeat(self) -> str | None:
+        """Return the heartbeat of the member beside this node."""
+        return _heartbeat(self._store.member)
 
     @asynccontextmanager
     async def group(self) -> AsyncIterator[Group]:
@@ -126,6 +136,10 @@ class FederationStore:
         """Return the member beside this node."""
         return member_process.member_data(self._member())
 
+    def heartbeat(self) -> str | None:
+        """Return the heartbeat of the member beside this node."""
+        return _heartbeat(self._access.member)
+
     @asynccontextmanager
     async def group(self) -> AsyncIterator[Group]:
         """Return the connection to the group."""
@@ -139,3 +153,7 @@ class FederationStore:
         if self._access.member is None:
             raise Absent("node.federation_store.member is needed here, but it is absent")
         return self._access.member
+
+
+def _heartbeat(member: EtcdMember | None) -> str | None:
+    return None if member is None else f"{etcd_bootstrap.heartbeat_milliseconds(member)}ms"

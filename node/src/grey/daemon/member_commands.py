@@ -70,9 +70,9 @@ def _made(name: str, store: str, kind: Callable[[str], Etcd]) -> click.Group:
         from grey.daemon.etcd_commands import Members
         from grey.store.etcd_membership import healthy
 
-        async def look(asked: Group) -> Members:
+        async def look(asked: Group, etcd: Etcd) -> Members:
             view = await asked.look()
-            return Members(view.members, healthy(view))
+            return Members(view.members, healthy(view), etcd.heartbeat())
 
         _ask(kind, path, look)
 
@@ -96,7 +96,7 @@ def _add_changes(group: click.Group, name: str, store: str, kind: Callable[[str]
     def add(path: str, node: str, peer: str) -> None:
         from grey.store import etcd_change
 
-        _ask(kind, path, lambda asked: etcd_change.add(asked, node, peer, command=f"greyd {name}"))
+        _ask(kind, path, lambda asked, _: etcd_change.add(asked, node, peer, command=f"greyd {name}"))
 
     @group.command("promote", help=f"Let a learner of {store} vote, once it has caught up.")
     @_own_config
@@ -111,7 +111,7 @@ def _add_changes(group: click.Group, name: str, store: str, kind: Callable[[str]
     def promote(path: str, node: str, wait_seconds: float) -> None:
         from grey.store import etcd_change
 
-        _ask(kind, path, lambda asked: etcd_change.promote(asked, node, wait_seconds=wait_seconds))
+        _ask(kind, path, lambda asked, _: etcd_change.promote(asked, node, wait_seconds=wait_seconds))
 
     @group.command("remove", help=f"Let a member of {store} go, also one that is dead or never started.")
     @_own_config
@@ -122,7 +122,7 @@ def _add_changes(group: click.Group, name: str, store: str, kind: Callable[[str]
 
         if node is None and peer is None:
             raise click.UsageError("say which member: --name NAME, or --peer ADDRESS:PORT")
-        _ask(kind, path, lambda asked: etcd_change.remove(asked, name=node, peer=peer))
+        _ask(kind, path, lambda asked, _: etcd_change.remove(asked, name=node, peer=peer))
 
 
 def _own_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -188,7 +188,7 @@ def _run(kind: Callable[[str], Etcd], path: str, *, check_health: bool, wait_sec
 def _ask(
     kind: Callable[[str], Etcd],
     path: str,
-    work: Callable[[Group], Awaitable[msgspec.Struct]],
+    work: Callable[[Group, Etcd], Awaitable[msgspec.Struct]],
 ) -> None:
     from grey.daemon.etcd_commands import Absent
     from grey.link.etcd_fault import MemberFault
@@ -196,7 +196,7 @@ def _ask(
 
     async def run(etcd: Etcd) -> msgspec.Struct:
         async with etcd.group() as asked:
-            return await work(asked)
+            return await work(asked, etcd)
 
     try:
         answer(asyncio.run(run(kind(path))))

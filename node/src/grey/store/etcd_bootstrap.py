@@ -5,23 +5,28 @@
 ``{"state": "new" | "existing", "token": "...", "members": {"NAME": "ADDRESS:PORT", ...}}`` has the peer
 endpoints of the members with which a ``new`` group begins, the same file on each of their hosts; or of those
 of an ``existing`` one that this member joins, this one too. Afterwards etcd knows its members itself, so that
-the file may say what it likes.
+the file may say what it likes of them. What goes on to count is ``"heartbeat": "150ms"``, optional: all
+members of a group should beat alike, so that it is written once, with what the group begins with.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from grey.config import values
+from grey.config import etcd_member, values
 from grey.config.errors import BadValue
 from grey.config.model import Endpoint
 from grey.store.etcd_data import MemberRefused
 
 if TYPE_CHECKING:
+    from grey.config.etcd_member import EtcdMember
     from grey.store.etcd_data import MemberData
+
+_log = logging.getLogger(__name__)
 
 State = Literal["new", "existing"]
 _Token = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -40,6 +45,30 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: State
     token: _Token
     members: dict[str, str]
+    heartbeat: str | None = None
+
+
+class _Rhythm(msgspec.Struct, frozen=True):
+    heartbeat: str | None = None
+
+
+def heartbeat_milliseconds(own: EtcdMember) -> int:
+    """Return how often a leader is to be heard of: as the node's file says, else as the group began.
+
+    A member that runs must not stop over this file, so that what cannot be read counts as the default.
+    """
+    if own.heartbeat_milliseconds is not None:
+        return own.heartbeat_milliseconds
+    path = Path(own.bootstrap_file)
+    try:
+        found = _heartbeat(msgspec.json.decode(path.read_bytes(), type=_Rhythm).heartbeat)
+    except FileNotFoundError:
+        found = None
+    except (msgspec.DecodeError, OSError, BadValue) as fault:
+        default = etcd_member.HEARTBEAT_MILLISECONDS
+        _log.warning("%s does not say the heartbeat, taking %d ms: %s", path, default, fault)
+        found = None
+    return found or etcd_member.HEARTBEAT_MILLISECONDS
 
 
 def load(member: MemberData) -> Bootstrap:
@@ -66,6 +95,10 @@ def load(member: MemberData) -> Bootstrap:
             f"{path} must name this member, {own.name}, with its peer {own.peer}, but {own.name} {known} "
             f"({', '.join(members) or 'none'}): correct the file, or {member.key} in the node's file"
         )
+    try:
+        _heartbeat(plain.heartbeat)
+    except BadValue as fault:
+        raise MemberRefused(f"{path}: heartbeat: {fault}") from fault
     _refuse_doubled(path, members)
     if plain.state == "existing" and len(members) == 1:
         raise MemberRefused(
@@ -81,6 +114,19 @@ def others(member: MemberData) -> list[str]:
     except (msgspec.DecodeError, OSError):
         return []
     return [peer for peer in plain.members.values() if peer != str(member.own.peer)]
+
+
+def _heartbeat(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = etcd_member.milliseconds(text)
+    least, most = etcd_member.LEAST_HEARTBEAT_MILLISECONDS, etcd_member.MOST_HEARTBEAT_MILLISECONDS
+    if not least <= found <= most:
+        raise BadValue(
+            f"expected {least}ms to {most // 1000}s, found {text}",
+            "write about the longest round trip between two members",
+        )
+    return found
 
 
 def _peer(path: Path, name: str, text: str) -> Endpoint:

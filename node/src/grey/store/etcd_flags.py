@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grey.store import etcd_bootstrap
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,6 +32,7 @@ def command_line(
     members. ``bootstrap`` is None for a member that has data.
     """
     peer = f"https://{member.peer}"
+    heartbeat = etcd_bootstrap.heartbeat_milliseconds(member)
     settings: dict[str, object] = {
         "name": member.name,
         "data-dir": member.data_dir,
@@ -43,8 +46,8 @@ def command_line(
         "peer-trusted-ca-file": member.tls.ca_file,
         "peer-client-cert-auth": "true",
         "peer-cert-allowed-hostname": peer_name,
-        "heartbeat-interval": member.heartbeat_milliseconds,
-        "election-timeout": member.heartbeat_milliseconds * ELECTION_HEARTBEATS,
+        "heartbeat-interval": heartbeat,
+        "election-timeout": heartbeat * ELECTION_HEARTBEATS,
         "pre-vote": "true",  # a member that was frozen does not depose the leader when it is back
         "strict-reconfig-check": "true",
         "logger": "zap",

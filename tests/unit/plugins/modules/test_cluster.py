@@ -197,9 +197,56 @@ def plan(markers: dict[str, str | None], **group: Any) -> dict[str, Any]:
 
 def test_a_group_that_nobody_remembers_begins_with_all_its_hosts() -> None:
     answer = passes("grey_cluster_plan", plan({"a1": None, "a2": "bootstrapping", "a3": None}))
-    assert answer["begins"] == {"engine-a": {"state": "new", "token": "fleet-a", "members": WANTED}}
+    begins = {"state": "new", "token": "fleet-a", "members": WANTED, "heartbeat": "100ms"}
+    assert answer["begins"] == {"engine-a": begins}
     assert answer["joins"] == {}
     assert not answer["changed"]
+
+
+@pytest.mark.parametrize(
+    ("said", "heartbeat"),
+    [
+        ({"a1": (0.4, None), "a2": (0.3, None)}, "100ms"),
+        ({"a1": (100.2, None), "a2": (71.0, None), "a3": (None, None)}, "150ms"),
+        ({"a1": (9000.0, None)}, "5000ms"),
+        # What an interrupted run told one of them stands, whatever is measured now.
+        ({"a1": (210.0, None), "a2": (230.0, 150)}, "150ms"),
+    ],
+)
+def test_a_group_begins_with_a_heartbeat_of_its_longest_round_trip(
+    said: dict[str, tuple[float | None, int | None]], heartbeat: str
+) -> None:
+    rhythms = {
+        host: {"engine-a": {"round_trip_ms": trip, "heartbeat_ms": told}}
+        for host, (trip, told) in said.items()
+    }
+    answer = passes("grey_cluster_plan", {**plan(dict.fromkeys(WANTED)), "rhythms": rhythms})
+    assert answer["begins"]["engine-a"]["heartbeat"] == heartbeat
+    assert answer["unmeasured"] == []
+    assert "warnings" not in answer
+
+
+def test_it_says_so_when_no_host_could_measure() -> None:
+    silent = {"engine-a": {"round_trip_ms": None, "heartbeat_ms": None}}
+    answer = passes(
+        "grey_cluster_plan", {**plan(dict.fromkeys(WANTED)), "rhythms": dict.fromkeys(WANTED, silent)}
+    )
+    assert answer["begins"]["engine-a"]["heartbeat"] == "100ms"
+    assert answer["unmeasured"] == ["engine-a"]
+    # The form of a warning differs between versions of ansible-core.
+    assert (
+        "engine-a: wanted to measure the round trip between its hosts before it begins, found no answer at "
+        "their peer ports (192.0.2.1:2390, 192.0.2.2:2390, 192.0.2.3:2390); it begins with a heartbeat of "
+        "100ms. Open the ports, or set grey_engine_heartbeat_ms"
+    ) in json.dumps(answer["warnings"])
+
+
+def test_a_host_that_joins_gets_the_heartbeat_of_the_others(tmp_path: Path) -> None:
+    said = {"heartbeat": "150ms", "healthy": True, "changed": True, "members": [member("a1"), member("a2")]}
+    args = {**says(tmp_path, said), "state": "admitted", "name": "a3", "members": WANTED, "token": "fleet-a"}
+    assert passes("grey_cluster", args)["bootstrap"] == {
+        "state": "existing", "token": "fleet-a", "members": WANTED, "heartbeat": "150ms",
+    }  # fmt: skip
 
 
 def test_a_group_begins_only_when_all_its_hosts_were_asked() -> None:

@@ -334,3 +334,36 @@ def test_what_a_later_step_brings_is_no_fault(tmp_path: Path) -> None:
     answer = passes("grey_preflight", {"host": "h", "address": "127.0.0.1", "wanted": wanted})
     assert answer["absent"] == [old, str(tmp_path / "none")]
     assert not answer["faults"]
+
+
+def test_a_member_to_come_measures_the_way_to_the_others_and_needs_room(tmp_path: Path) -> None:
+    marker, told = tmp_path / "member.json", tmp_path / "bootstrap.json"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        group = {
+            "group": "engine-a", "marker_file": str(marker), "bootstrap_file": str(told), "wanted": True,
+            "peers": {"h": "192.0.2.1:9", "other": f"127.0.0.1:{server.getsockname()[1]}"},
+            "free_bytes": 2**60,
+        }  # fmt: skip
+        args = {"host": "h", "address": "127.0.0.1", "folders": [str(tmp_path)], "members": [group]}
+        answer = passes("grey_preflight", args)
+        assert 0 < answer["rhythms"]["engine-a"]["round_trip_ms"] < 1000
+        assert answer["rhythms"]["engine-a"]["heartbeat_ms"] is None
+        assert "MiB free on the file system" in answer["faults"][0]
+        told.write_text('{"heartbeat": "150ms"}')
+        assert passes("grey_preflight", args)["rhythms"]["engine-a"]["heartbeat_ms"] == 150
+        told.write_text('{"heartbeat": 150}')
+        assert passes("grey_preflight", args)["rhythms"]["engine-a"]["heartbeat_ms"] is None
+        marker.write_text('{"state": "member"}')
+        answer = passes("grey_preflight", args)
+        assert (answer["rhythms"], answer["faults"]) == ({}, [])
+
+
+def test_too_little_memory_is_a_fault() -> None:
+    [fault] = faults(memory_mib=2**40)
+    assert fault.startswith(f"h: memory: wanted {2**40} MiB for what this host runs, found ")
+
+
+def test_the_clock_is_there_for_the_controller_to_compare() -> None:
+    clock = passes("grey_preflight", {"host": "h", "address": "127.0.0.1"})["clock"]
+    assert clock["began"] <= clock["ended"]
+    assert clock["service"] is None

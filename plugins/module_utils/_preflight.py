@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.grey.distributed.plugins.module_utils import _processes, _supervisor_conf, _systemctl
+from ansible_collections.grey.distributed.plugins.module_utils import (
+    _processes,
+    _supervisor_conf,
+    _systemctl,
+    _systemd_files,
+)
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._interpreter import Interpreter, look
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import GreyError
@@ -78,6 +83,26 @@ def manager_faults(manager: str, user: str) -> list[str]:
     """Say why what is to keep the programs running cannot do so here, or not as ``user``."""
     fault = _systemctl.fault() if manager == "systemd" else _supervisor_conf.user_fault(user)
     return [fault] if fault is not None else []
+
+
+def other_manager_faults(manager: str, instance: str, supervisor_file: str | None) -> list[str]:
+    """Say when another manager than ``manager`` keeps the programs of a deployment running on this host."""
+    if manager == "supervisor":
+        units = _systemd_files.ours(instance)
+        other, found = "systemd", ", ".join(units)
+    else:
+        there = supervisor_file is not None and Path(supervisor_file).exists()
+        other, found = "supervisor", supervisor_file if there else None
+    if not found:
+        return []
+    return [
+        (
+            f"programs: wanted {manager} to keep them running, found this host deployed with {other} ({found}); "
+            "a change would stop all hosts at once. Set grey_program_manager: "
+            f"{other}, or move a host at a time: scale.yml -e remove=NAME, grey_program_manager: {manager} "
+            "for that host, scale.yml"
+        )
+    ]
 
 
 def account_there(user: str, group: str) -> bool:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,34 @@ def test_what_a_living_checkout_made_is_not_ours() -> None:
 )
 def test_closing_lines_are_counted(line: str, counts: dict[str, int]) -> None:
     assert dict(scenario.count(line)) == counts
+
+
+def test_scenarios_that_share_their_hosts_are_tested_on_one_fleet() -> None:
+    assert scenario.fleets(["lifecycle", "federation"]) == {"federation": ["federation", "lifecycle"]}
+    assert scenario.fleets(["lifecycle"]) == {"federation": ["lifecycle"]}
+    assert scenario.steps(["federation", "lifecycle"], "test") == [
+        ("federation", ["test", "--destroy", "never"]), ("lifecycle", ["verify"]), ("federation", ["destroy"]),
+    ]  # fmt: skip
+    assert scenario.steps(["lifecycle"], "test") == [("lifecycle", ["test"])]
+    assert scenario.steps(["federation", "lifecycle"], "verify") == [
+        ("federation", ["verify"]), ("lifecycle", ["verify"]),
+    ]  # fmt: skip
+
+
+def test_a_fleet_is_removed_when_a_scenario_on_it_failed(tmp_path: Path, monkeypatch) -> None:
+    ran: list[str] = []
+
+    def run_one(name: str, home: str, words: list[str]) -> tuple[int, Counter[str]]:
+        ran.append(f"{name} {words[0]} on {home}")
+        return (1, Counter(failed=2)) if name == "federation" else (0, Counter(passed=1))
+
+    monkeypatch.setattr(fleet, "HOME", tmp_path)
+    monkeypatch.setattr(fleet, "remove_leftovers", lambda: None)
+    monkeypatch.setattr(fleet, "containers", lambda _: ["grey-0-a"])
+    monkeypatch.setattr(fleet, "down", lambda home: ran.append(f"down {home}"))
+    monkeypatch.setattr(scenario.fleet_logs, "collect", lambda names, _: ran.append(f"logs of {names}"))
+    monkeypatch.setattr(scenario, "run_one", run_one)
+    assert scenario.run_on("federation", ["federation", "lifecycle"], "test") == Counter(failed=2)
+    assert ran == [
+        "down federation", "federation test on federation", "logs of ['grey-0-a']", "down federation",
+    ]  # fmt: skip

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long playbooks take on hosts with systemd: fleets of 7, 14 and 28 containers, ``forks`` as many as hosts.
+"""How long playbooks take on hosts with systemd: fleets of 7, 14 and 28 containers, ``forks`` as many.
 
-Needs what ``make molecule`` needs. A run's time is what ansible-playbook takes, with SSH, as an operator has it.
+Needs what ``make molecule`` needs. A run's time is what ansible-playbook takes, by SSH, as operators do it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from xml.etree import ElementTree
 
 from _report import Goal, Section, Table
@@ -117,7 +117,7 @@ class Fleet:
                 self._hosts[cluster] = [f"{cluster}-{number + 1}" for number in range(count)]
         self._addresses: dict[str, dict[str, str]] = {}
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         self._tool("reserve")
         block = 16 * int((self._home / "block").read_text(encoding="utf-8"))
         networks = {"interconnect": f"172.30.{block}.0/24"}
@@ -164,7 +164,9 @@ class Fleet:
             )
             spent = time.monotonic() - started
             if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+                raise RuntimeError(
+                    f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+                )
             (report,) = Path(reports).glob("*.xml")
             tasks = _tasks(report)
         ran = [int(count) for count in re.findall(r" : ok=(\d+)", done.stdout)]

@@ -97,10 +97,10 @@ def other_manager_faults(manager: str, instance: str, supervisor_file: str | Non
         return []
     return [
         (
-            f"programs: wanted {manager} to keep them running, found this host deployed with {other} ({found}); "
-            "a change would stop all hosts at once. Set grey_program_manager: "
-            f"{other}, or move a host at a time: scale.yml -e remove=NAME, grey_program_manager: {manager} "
-            "for that host, scale.yml"
+            f"programs: wanted {manager} to keep them running, found this host deployed with {other} "
+            f"({found}); a change would stop all hosts at once. Set grey_program_manager: {other}, or move a "
+            f"host at a time: scale.yml -e remove=NAME, grey_program_manager: {manager} for that host, "
+            "scale.yml"
         )
     ]
 

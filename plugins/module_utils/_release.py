@@ -3,13 +3,14 @@
 """Releases on a host, each in ``releases/NAME`` with its own Python environment; ``current`` links to one.
 
 An environment holds its own path, so it is made in place. ``release.json``, written last, says it is whole.
-``previous`` links to the release before. ``trial`` links to a release that was switched to and has not proven
-itself yet: an interrupted run leaves it behind, so that the next one knows that it is no release to go back to.
+``previous`` links to the release before. ``trial`` links to one that was switched to and has not proven
+itself yet: an interrupted run leaves it behind, so that the next one knows what not to go back to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -66,7 +67,7 @@ class Releases:
         """Return the whole release that greyd runs from, which a run that was cut short may have left."""
         for name, words in self._used():
             programs = [Path(word).name for word in words]
-            if ("greyd", "run") in zip(programs, programs[1:], strict=False) and self.is_whole(name):
+            if ("greyd", "run") in itertools.pairwise(programs) and self.is_whole(name):
                 return name
         return None
 
@@ -176,14 +177,16 @@ class Releases:
                     self._install(name, archive, python or sys.executable)
                 if activate and previous != name:
                     self._switch(name, trial=trial)
-                if ended is not None:
-                    (self._folder / _TRIAL).unlink(missing_ok=True)
-                for each in old:
-                    shutil.rmtree(self.path(each))
-        if ended is not None:
-            outcome.add(Change(str(self._folder / _TRIAL), ended, ""))
+                if settled:
+                    self._settle(old)
+        outcome.changes += [Change(str(self._folder / _TRIAL), each, "") for each in (ended,) if each]
         outcome.changes += [Change(str(self.path(each)), f"release {each}", "") for each in old]
         return outcome
+
+    def _settle(self, old: list[str]) -> None:
+        (self._folder / _TRIAL).unlink(missing_ok=True)
+        for each in old:
+            shutil.rmtree(self.path(each))
 
     def _old(self, name: str, keep: int) -> list[str]:
         """Return the releases to remove once ``name`` is the current one."""

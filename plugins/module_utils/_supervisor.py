@@ -67,7 +67,7 @@ class Supervisor:
         inputs_changed: bool,
         defer_restarts: bool,
     ) -> Outcome:
-        """Make the programs run as described and wait until they do, and are ready. Other programs are left alone.
+        """Make the programs run as described and wait until they are ready. Other programs are left alone.
 
         ``inputs_changed``: in check mode, an earlier step would have changed a file that they depend on.
         ``defer_restarts``: start what is down, but only name what runs with an older configuration.

@@ -62,7 +62,7 @@ class Systemd:
         inputs_changed: bool,
         defer_restarts: bool,
     ) -> Outcome:
-        """Make the programs run as described and wait until they do, and are ready. Other units are left alone.
+        """Make the programs run as described and wait until they are ready. Other units are left alone.
 
         ``inputs_changed``: in check mode, an earlier step would have changed a file that they depend on.
         ``defer_restarts``: start what is down, but only name what runs with an older configuration.
@@ -236,7 +236,9 @@ class Systemd:
     def _await_ready(self, programs: Sequence[Program], ready_seconds: float) -> None:
         for item in filter(lambda item: item.ready, programs):
             unit = unit_name(item.name)
-            found = await_ready(item.ready, ready_seconds, lambda unit=unit: _systemctl.show([unit])[unit].pid)
+            found = await_ready(
+                item.ready, ready_seconds, lambda unit=unit: _systemctl.show([unit])[unit].pid
+            )
             if found is not None:
                 raise self._failed(item.name, found)
 

@@ -15,7 +15,7 @@ from hosts import ROOT, Fleet
 
 
 def copied(fleet: Fleet, target: Path, **clusters: Sequence[str]) -> Path:
-    """Copy the inventory of a fleet; return the folder. ``clusters`` names the hosts of groups in their order."""
+    """Copy a fleet's inventory; return the folder. ``clusters`` names the hosts of groups in their order."""
     shutil.copytree(fleet.inventory[1], target)
     file = target / "hosts.yml"
     document = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -160,7 +160,9 @@ def test_scenarios_that_share_their_hosts_are_tested_on_one_fleet() -> None:
     assert scenario.fleets(["lifecycle", "federation"]) == {"federation": ["federation", "lifecycle"]}
     assert scenario.fleets(["lifecycle"]) == {"federation": ["lifecycle"]}
     assert scenario.steps(["federation", "lifecycle"], "test") == [
-        ("federation", ["test", "--destroy", "never"]), ("lifecycle", ["verify"]), ("federation", ["destroy"]),
+        ("federation", ["test", "--destroy", "never"]),
+        ("lifecycle", ["verify"]),
+        ("federation", ["destroy"]),
     ]  # fmt: skip
     assert scenario.steps(["lifecycle"], "test") == [("lifecycle", ["test"])]
     assert scenario.steps(["federation", "lifecycle"], "verify") == [

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The second run over the fleet is that of a job: the built collection, installed elsewhere, by ansible-runner."""
+"""The second run over the fleet is a job's: the built collection, installed elsewhere, by ansible-runner."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import inventories
 import pytest
-from hosts import BIN, ROOT, Fleet
 
-for _folder in ("install", "demo"):
-    sys.path.insert(0, str(ROOT / "tests" / _folder))
-
+import inventories
 from environments import environment
+from hosts import BIN, ROOT, Fleet
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +51,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet, programs: str) -
     return home
 
 
-def test_a_job_with_the_installed_collection_changes_nothing(
-    job: Path, programs: str, fleet: Fleet
-) -> None:
+def test_a_job_with_the_installed_collection_changes_nothing(job: Path, programs: str, fleet: Fleet) -> None:
     done = subprocess.run(
         ["ansible-runner", "run", str(job), "--playbook", "deploy.yml", "--ident", "job"],
         cwd=job, timeout=900, check=False, capture_output=True, text=True,

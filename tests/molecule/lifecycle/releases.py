@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Collections of later versions, made from this checkout: one that works, and one whose greyd does not start."""
+"""Collections of later versions, made from this checkout: one works, the greyd of one does not start."""
 
 from __future__ import annotations
 

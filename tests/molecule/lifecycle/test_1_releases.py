@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Upgrades and the ways back, in the order of a bad week: each test goes on from where the one before ended."""
+"""Upgrades and the ways back, in the order of a bad week: each test goes on where the one before ended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import signal
 import subprocess
 
 import pytest
+from releases import Collection
+from watching import Reader, Readiness
 
 from deployed import Federation
 from hosts import BIN, ROOT, Fleet, wait_for
 from recap import changed, changes, recap
-from releases import Collection
-from watching import Readiness, Reader
 
 UPGRADE = ("ansible-playbook", "grey.distributed.upgrade")
 RUNNING = "cat /proc/$(systemctl show -P MainPID greyd)/cmdline | tr '\\0' ' '"
@@ -48,7 +48,7 @@ def of_version(fleet: Fleet, version: str) -> str:
 
 
 def killed_after(command: list[str], hosts: int, variables: dict[str, str]) -> str:
-    """Run a playbook until a host has the new release and does not run it yet, and so many are done; kill it."""
+    """Run a playbook until so many hosts are done and one has the release but does not run it; kill it."""
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **variables},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts of the primary's cluster die, leave and join while it is written to (tests/scale: the same, in detail)."""
+"""Hosts of the primary's cluster die, leave and join while it is written to (tests/scale has more)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Grey Distributed contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes on while a playbook runs: reads by the client library, and which hosts are ready at each moment."""
+"""What goes on while a playbook runs: reads by the client library, and which hosts are ready when."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Reader(Background):
 
 
 class Readiness(Background):
-    """Asks every host whether it is ready; remembers which ever were not, and whether two were not at once."""
+    """Asks every host whether it is ready; remembers which ever were not, and when two were not at once."""
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__()

@@ -53,7 +53,8 @@ def test_what_it_said_last_is_told() -> None:
     with answering((503, '{"problem": "a full copy is under way"}')) as url:
         found = await_ready(url, 0, lambda: 7)
     assert found == f'it was not ready after 0 s ({url}: 503 {{"problem": "a full copy is under way"}})'
-    assert await_ready(url, 0, lambda: 7) == f"it was not ready after 0 s ({url}: [Errno 111] Connection refused)"
+    refused = f"it was not ready after 0 s ({url}: [Errno 111] Connection refused)"
+    assert await_ready(url, 0, lambda: 7) == refused
 
 
 def test_a_program_that_ends_again_and_again_is_given_up() -> None:

@@ -303,9 +303,10 @@ def test_another_manager_than_the_one_that_keeps_the_programs_is_refused(
     assert faults(manager="supervisor", **args) == []
     assert faults(manager="systemd", **args) == [
         (
-            f"h: programs: wanted systemd to keep them running, found this host deployed with supervisor ({file}); "
-            "a change would stop all hosts at once. Set grey_program_manager: supervisor, or move a host at a "
-            "time: scale.yml -e remove=NAME, grey_program_manager: systemd for that host, scale.yml"
+            "h: programs: wanted systemd to keep them running, found this host deployed with supervisor "
+            f"({file}); a change would stop all hosts at once. Set grey_program_manager: supervisor, or move "
+            "a host at a time: scale.yml -e remove=NAME, grey_program_manager: systemd for that host, "
+            "scale.yml"
         )
     ]
     file.unlink()

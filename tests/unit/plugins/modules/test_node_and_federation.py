@@ -63,7 +63,8 @@ def test_a_release_that_cannot_read_the_present_configuration(tmp_path: Path) ->
     args = {"state": "readable", "greyd": greyd, "config": f"{tmp_path}/grey.yaml"}
     assert fails("grey_node", args) == (
         f"{greyd}: wanted it to read the present configuration, found: {said}; nothing was changed. Its own "
-        "collection writes what it reads: install the collection of that version, and run its playbook upgrade"
+        "collection writes what it reads: install the collection of that version, and run its playbook "
+        "upgrade"
     )
     # Whatever else is wrong with the host is not the configuration's fault.
     assert not passes("grey_node", args)["changed"]

@@ -263,7 +263,7 @@ def stamp(opt: Path, *names: str) -> None:
 
 @contextmanager
 def running(opt: Path, release: str, *words: str) -> Iterator[None]:
-    """Run a program as a host does: through ``current``, by the Python of the release that was current then."""
+    """Run a program as a host does: by the Python of the release that was current when it started."""
     program = opt / "releases" / release / "bin" / words[0]
     program.write_text("import sys; print('up', flush=True); sys.stdin.read()")
     command = [str(opt / "releases" / release / "bin" / "python"), str(program), *words[1:]]

@@ -88,11 +88,10 @@ def manager_faults(manager: str, user: str) -> list[str]:
 def other_manager_faults(manager: str, instance: str, supervisor_file: str | None) -> list[str]:
     """Say when another manager than ``manager`` keeps the programs of a deployment running on this host."""
     if manager == "supervisor":
-        units = _systemd_files.ours(instance)
-        other, found = "systemd", ", ".join(units)
+        other, found = "systemd", ", ".join(_systemd_files.ours(instance))
     else:
         there = supervisor_file is not None and Path(supervisor_file).exists()
-        other, found = "supervisor", supervisor_file if there else None
+        other, found = "supervisor", str(supervisor_file) if there else ""
     if not found:
         return []
     return [

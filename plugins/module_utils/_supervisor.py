@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _processes
@@ -265,11 +266,12 @@ class Supervisor:
 
     def _await_ready(self, programs: Sequence[Program], ready_seconds: float) -> None:
         for item in filter(lambda item: item.ready, programs):
-            found = await_ready(
-                item.ready, ready_seconds, lambda name=item.name: self._client.programs()[name].pid
-            )
+            found = await_ready(item.ready, ready_seconds, partial(self._pid, item.name))
             if found is not None:
                 raise self._failed(item.name, found)
+
+    def _pid(self, name: str) -> int:
+        return self._client.programs()[name].pid
 
     def _failed(self, name: str, found: str) -> GreyError:
         log = self._layout.log_file(name)

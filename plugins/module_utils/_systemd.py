@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import (
@@ -235,10 +236,7 @@ class Systemd:
 
     def _await_ready(self, programs: Sequence[Program], ready_seconds: float) -> None:
         for item in filter(lambda item: item.ready, programs):
-            unit = unit_name(item.name)
-            found = await_ready(
-                item.ready, ready_seconds, lambda unit=unit: _systemctl.show([unit])[unit].pid
-            )
+            found = await_ready(item.ready, ready_seconds, partial(_pid, unit_name(item.name)))
             if found is not None:
                 raise self._failed(item.name, found)
 
@@ -273,6 +271,10 @@ def _condition(state: UnitState, file: File, changed: bool) -> Condition:
 
 def _current(state: UnitState, file: File) -> bool:
     return (_processes.environment(state.pid) or {}).get(PROGRAM_DIGEST) == written_digest(file)
+
+
+def _pid(unit: str) -> int:
+    return _systemctl.show([unit])[unit].pid
 
 
 def _stable(state: UnitState) -> bool:

@@ -52,7 +52,7 @@ sanity: ## ansible-test sanity on the collection as it would be built
 	@$(BOOTSTRAP) dev
 	@$(VENV) tools/sanity.py
 
-molecule: ## a fleet of hosts with systemd, in Docker: SCENARIO=federation|all, DO=test|create|converge|verify|destroy
+molecule: ## a fleet of hosts with systemd, in Docker: SCENARIO=federation|lifecycle|all, DO=test|create|converge|verify|destroy
 	@$(BOOTSTRAP) dev
 	@$(VENV) tools/get_etcd.py
 	@$(VENV) tools/scenario.py $(SCENARIO) --do $(DO)

@@ -4,7 +4,8 @@
 """Runs Molecule's scenarios on the test fleet, one by one: ``scenario.py all|NAME... [--do COMMAND]``.
 
 COMMAND is Molecule's, ``test`` by default: create, converge, verify, destroy, ... Docker and the image
-are brought first. A failed run leaves the logs of every host in .cache/fleet/NAME/logs.
+are brought first. A scenario whose inventory is a link to another's has the same hosts: run together, they
+are made and deployed to once. A failed run leaves the logs of every host in .cache/fleet/FLEET/logs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import fleet
@@ -46,8 +48,8 @@ def main(arguments: list[str]) -> int:
     try:
         say(f"docker: {get_docker.ensure()}")
         say(f"image: {image.ensure()}")
-        for name in dict.fromkeys(names):
-            counts += run_one(name, wanted.do)
+        for home, sharing in fleets(names).items():
+            counts += run_on(home, sharing, wanted.do)
     except Failed as failure:
         report("scenario", failure)
         counts["failed"] += 1
@@ -58,39 +60,77 @@ def main(arguments: list[str]) -> int:
     return 1 if counts["failed"] else 0
 
 
-def run_one(name: str, command: str) -> Counter[str]:
-    """Run one scenario, whole or a part of it; a whole one leaves nothing behind but logs."""
-    home = fleet.HOME / name
-    with exclusive(fleet.HOME / f"{name}.lock", f"the scenario {name}"):
+def fleet_of(name: str) -> str:
+    """Return whose hosts a scenario has: its own, or those of the one that its inventory is a link to."""
+    return (SCENARIOS / name / "inventory").resolve().parent.name
+
+
+def fleets(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the scenarios of each fleet, first the one that the hosts are named after."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(dict.fromkeys(names), key=lambda name: name != fleet_of(name)):
+        found.setdefault(fleet_of(name), []).append(name)
+    return found
+
+
+def run_on(home: str, names: Sequence[str], command: str) -> Counter[str]:
+    """Run the scenarios of one fleet, whole or a part of them; whole ones leave nothing behind but logs."""
+    folder = fleet.HOME / home
+    with exclusive(fleet.HOME / f"{home}.lock", f"the fleet {home}"):
         fleet.remove_leftovers()
         if command == "test":
-            fleet.down(name)
-            shutil.rmtree(home, ignore_errors=True)
-        started = time.monotonic()
-        sockets = tempfile.mkdtemp(prefix="gf")  # short: the paths of unix sockets are limited
+            fleet.down(home)
+            shutil.rmtree(folder, ignore_errors=True)
+        counts: Counter[str] = Counter()
         try:
-            code, counts = run_molecule([command, "--scenario-name", name], environment(name, sockets))
+            for name, words in steps(names, command):
+                code, counted = run_one(name, home, words)
+                counts += counted
+                if code != 0:
+                    break
+            if code != 0 and (standing := fleet.containers(home)):
+                fleet_logs.collect(standing, folder / "logs")
+            if code != 0 and command == "test":
+                fleet.down(home)
         except BaseException:
-            fleet.down(name)
+            fleet.down(home)
             raise
-        finally:
-            shutil.rmtree(sockets, ignore_errors=True)
-    if code != 0 and not counts["failed"]:
-        counts["failed"] = 1
-    say(f"{name}: molecule {command} ended with exit code {code} after {seconds(started)}")
-    if code != 0 and (standing := fleet.containers(name)):
-        fleet_logs.collect(standing, home / "logs")
-    if code != 0 and (home / "logs").is_dir():
-        say(f"{name}: the logs of every host are in {home / 'logs'}")
+    if code != 0 and (folder / "logs").is_dir():
+        say(f"{home}: the logs of every host are in {folder / 'logs'}")
     return counts
 
 
-def environment(name: str, sockets: str) -> dict[str, str]:
+def steps(names: Sequence[str], command: str) -> list[tuple[str, list[str]]]:
+    """Return what Molecule does, scenario by scenario: several are tested on what the first one deployed."""
+    first, *others = names
+    if command != "test" or not others:
+        return [(name, [command]) for name in names]
+    tested = [(first, ["test", "--destroy", "never"]), *((name, ["verify"]) for name in others)]
+    return [*tested, (first, ["destroy"])]
+
+
+def run_one(name: str, home: str, words: Sequence[str]) -> tuple[int, Counter[str]]:
+    """Run one scenario or a part of it; return Molecule's exit code and what passed and failed."""
+    started = time.monotonic()
+    command, *options = words
+    sockets = tempfile.mkdtemp(prefix="gf")  # short: the paths of unix sockets are limited
+    try:
+        code, counts = run_molecule([command, "--scenario-name", name, *options], environment(home, sockets))
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+    if code != 0 and not counts["failed"]:
+        counts["failed"] = 1
+    say(f"{name}: molecule {command} ended with exit code {code} after {seconds(started)}")
+    return code, counts
+
+
+def environment(home: str, sockets: str) -> dict[str, str]:
     """Return the environment of Molecule; nothing is written to the user's home."""
     return {
         **os.environ,
         "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
-        "MOLECULE_EPHEMERAL_DIRECTORY": str(fleet.HOME / name / "molecule"),
+        "MOLECULE_EPHEMERAL_DIRECTORY": str(fleet.HOME / home / "molecule"),
+        "GREY_FLEET": home,
         "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
         "ANSIBLE_HOME": str(CACHE / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,

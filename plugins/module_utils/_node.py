@@ -14,6 +14,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import C
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_WRONG_FILE = 2
 _REFUSED = 3
 _NOBODY = 4
 _INIT_SECONDS = 60.0
@@ -40,6 +41,19 @@ def init(greyd: str, config: str, *, check: bool, user: str = "") -> Outcome:
     if said.get("changed"):
         outcome.add(Change("data store", "", "empty, with a new identity"))
     return outcome
+
+
+def readable(greyd: str, config: str, *, user: str = "") -> Outcome:
+    """Require that a greyd can read the node's file and the federation file; change nothing."""
+    # Every release has this command, and it reads the files before anything else.
+    answer = run([greyd, "init", "--check", "--config", config], timeout_seconds=_INIT_SECONDS, user=user)
+    if answer.code == _WRONG_FILE:
+        raise GreyError(
+            f"{greyd}: wanted it to read the present configuration, found: {answer.said()}; nothing was "
+            "changed. Its own collection writes what it reads: install the collection of that version, and "
+            "run its playbook upgrade"
+        )
+    return Outcome()
 
 
 GREYD_OPTIONS: dict[str, dict[str, Any]] = {

@@ -22,6 +22,7 @@ from ansible_collections.grey.distributed.plugins.module_utils import (
     _reach,
     _supervisor_conf,
     _systemctl,
+    _systemd_files,
 )
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._interpreter import Interpreter, look
@@ -83,6 +84,25 @@ def manager_faults(manager: str, user: str) -> list[str]:
     """Say why what is to keep the programs running cannot do so here, or not as ``user``."""
     fault = _systemctl.fault() if manager == "systemd" else _supervisor_conf.user_fault(user)
     return [fault] if fault is not None else []
+
+
+def other_manager_faults(manager: str, instance: str, supervisor_file: str | None) -> list[str]:
+    """Say when another manager than ``manager`` keeps the programs of a deployment running on this host."""
+    if manager == "supervisor":
+        other, found = "systemd", ", ".join(_systemd_files.ours(instance))
+    else:
+        there = supervisor_file is not None and Path(supervisor_file).exists()
+        other, found = "supervisor", str(supervisor_file) if there else ""
+    if not found:
+        return []
+    return [
+        (
+            f"programs: wanted {manager} to keep them running, found this host deployed with {other} "
+            f"({found}); a change would stop all hosts at once. Set grey_program_manager: {other}, or move a "
+            f"host at a time: scale.yml -e remove=NAME, grey_program_manager: {manager} for that host, "
+            "scale.yml"
+        )
+    ]
 
 
 def account_there(user: str, group: str) -> bool:

@@ -57,10 +57,30 @@ def environment(pid: int) -> dict[str, str] | None:
 
 def command_line(pid: int) -> str:
     """Return a process's program and arguments, separated by spaces; empty when it is gone."""
+    return " ".join(command(pid))
+
+
+def command(pid: int) -> list[str]:
+    """Return a process's program and arguments; nothing when it is gone."""
     try:
-        return os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).replace("\0", " ").strip()
+        text = os.fsdecode((PROC / str(pid) / "cmdline").read_bytes()).rstrip("\0")
     except OSError:
-        return ""
+        return []
+    return text.split("\0") if text else []
+
+
+def commands_below(folder: Path) -> list[list[str]]:
+    """Return the commands of this host's processes that name something below a folder, whoever runs them.
+
+    What runs in a container on this host has another file system, though the names may be the same.
+    """
+    within = f"{folder}/"
+    found = ((pid, command(pid)) for pid in _pids())
+    return [
+        words
+        for pid, words in found
+        if any(word.startswith(within) for word in words) and not _contained(pid)
+    ]
 
 
 def process(pid: int) -> Process | None:

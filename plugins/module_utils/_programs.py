@@ -31,7 +31,8 @@ class Program:
     """A program to keep running, with its own configuration ``files``.
 
     A change in one of them, or of a file in ``depends_on`` (absolute paths), restarts it. ``after`` names
-    programs of this host that are started before it; ``writable`` are the folders that it may write.
+    programs of this host that are started before it; ``writable`` are the folders that it may write;
+    ``ready`` is a URL that answers 200 once it is of use.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Program:
     description: str = ""
     after: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
+    ready: str = ""
 
 
 @dataclass(frozen=True)

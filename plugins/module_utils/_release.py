@@ -3,11 +3,14 @@
 """Releases on a host, each in ``releases/NAME`` with its own Python environment; ``current`` links to one.
 
 An environment holds its own path, so it is made in place. ``release.json``, written last, says it is whole.
+``previous`` links to the release before. ``trial`` links to one that was switched to and has not proven
+itself yet: an interrupted run leaves it behind, so that the next one knows what not to go back to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -19,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.grey.distributed.plugins.module_utils import _files
+from ansible_collections.grey.distributed.plugins.module_utils import _files, _processes
 from ansible_collections.grey.distributed.plugins.module_utils._command import run
 from ansible_collections.grey.distributed.plugins.module_utils._locks import exclusive
 from ansible_collections.grey.distributed.plugins.module_utils._outcome import Change, GreyError, Outcome
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 STAMP = "release.json"
 _CURRENT = "current"
 _PREVIOUS = "previous"
+_TRIAL = "trial"
 _INSTALL_SECONDS = 600.0
 _INSTALL = (
     "install", "--isolated", "--no-input", "--quiet", "--disable-pip-version-check", "--no-cache-dir",
@@ -54,6 +58,25 @@ class Releases:
     def previous(self) -> str | None:
         """Return the name of the whole release that was current before."""
         return self._linked(_PREVIOUS)
+
+    def trial(self) -> str | None:
+        """Return the name of the release that was switched to and has not proven itself yet."""
+        return self._target(_TRIAL)
+
+    def running(self) -> str | None:
+        """Return the whole release that greyd runs from, which a run that was cut short may have left."""
+        for name, words in self._used():
+            programs = [Path(word).name for word in words]
+            if ("greyd", "run") in itertools.pairwise(programs) and self.is_whole(name):
+                return name
+        return None
+
+    def fallback(self, chosen: str | None) -> str | None:
+        """Return the release to go back to when ``chosen`` does not come up, None when there is none."""
+        found = way_back(
+            current=self.current(), previous=self.previous(), running=self.running(), trial=self.trial()
+        )
+        return None if found == chosen else found
 
     def installed(self) -> list[str]:
         """Return the names of all whole releases, the newest installation first."""
@@ -91,11 +114,27 @@ class Releases:
         )
 
     def _linked(self, link: str) -> str | None:
+        name = self._target(link)
+        return name if name is not None and self.is_whole(name) else None
+
+    def _target(self, link: str) -> str | None:
         try:
-            name = (self._folder / link).readlink().name
+            return (self._folder / link).readlink().name
         except OSError:
             return None
-        return name if self.is_whole(name) else None
+
+    def _used(self) -> list[tuple[str, list[str]]]:
+        """Return the releases that programs of this host run from, each with the program's command.
+
+        A program is started through ``current``, but by the Python of its release.
+        """
+        folder = self._folder / "releases"
+        return [
+            (word.removeprefix(f"{folder}/").split("/")[0], words)
+            for words in _processes.commands_below(folder)
+            for word in words
+            if word.startswith(f"{folder}/")
+        ]
 
     def _installed_at(self, name: str) -> float:
         return (self.path(name) / STAMP).stat().st_mtime
@@ -107,12 +146,14 @@ class Releases:
         python: str | None,
         *,
         activate: bool,
+        trial: bool,
         keep: int,
         check: bool,
     ) -> Outcome:
         """Install a release from its wheelhouse unless it is there, and let ``current`` link to it.
 
-        With ``activate``, all but ``keep`` releases are removed, never the current one and the one before.
+        With ``trial``, it has to prove itself yet; the call without it then says that it did. This removes
+        all but ``keep`` releases, never the current one, the one before and those that programs run from.
         """
         if "/" in name or name.startswith("."):
             raise GreyError(f"release: wanted a name such as 0.2.0-1a2b3c4d, found {name!r}")
@@ -120,8 +161,10 @@ class Releases:
         outcome = Outcome(
             {"release": name, "previous": previous, "installed": False, "bin": str(self.path(name) / "bin")}
         )
-        old = self._old(name, keep) if activate else []
-        if self.is_whole(name) and (previous == name or not activate) and not old:
+        settled = activate and not trial
+        old = self._old(name, keep) if settled else []
+        ended = self.trial() if settled else None
+        if self.is_whole(name) and (previous == name or not activate) and not old and ended is None:
             return outcome
         if not self.is_whole(name):
             outcome.result["installed"] = True
@@ -133,11 +176,17 @@ class Releases:
                 if not self.is_whole(name):
                     self._install(name, archive, python or sys.executable)
                 if activate and previous != name:
-                    self._switch(name)
-                for each in old:
-                    shutil.rmtree(self.path(each))
+                    self._switch(name, trial=trial)
+                if settled:
+                    self._settle(old)
+        outcome.changes += [Change(str(self._folder / _TRIAL), each, "") for each in (ended,) if each]
         outcome.changes += [Change(str(self.path(each)), f"release {each}", "") for each in old]
         return outcome
+
+    def _settle(self, old: list[str]) -> None:
+        (self._folder / _TRIAL).unlink(missing_ok=True)
+        for each in old:
+            shutil.rmtree(self.path(each))
 
     def _old(self, name: str, keep: int) -> list[str]:
         """Return the releases to remove once ``name`` is the current one."""
@@ -145,7 +194,10 @@ class Releases:
         before = self.previous() if current == name else current
         kept = [each for each in (name, before) if each is not None]
         others = [each for each in self.installed() if each not in kept]
-        return others[max(0, keep - len(kept)) :]
+        old = others[max(0, keep - len(kept)) :]
+        # supervisord runs on from the release that it was started with, however old.
+        used = {each for each, _words in self._used()} if old else set()
+        return [each for each in old if each not in used]
 
     def _install(self, name: str, archive: str | None, python: str) -> None:
         folder = self.path(name)
@@ -168,11 +220,14 @@ class Releases:
         stamp = {"release": name, "python": os.path.realpath(folder / "bin" / "python")}
         _files.write_atomically(folder / STAMP, (json.dumps(stamp, indent=1) + "\n").encode(), 0o644)
 
-    def _switch(self, name: str) -> None:
-        # The way back is there before the switch.
+    def _switch(self, name: str, *, trial: bool) -> None:
+        # The way back is there before the switch, and never leads to what has not proven itself.
         before = self.current()
-        if before is not None:
+        if before is not None and before != self.trial():
             self._link(_PREVIOUS, before)
+        # Whoever goes back needs no proof; what failed stays marked until the old release is up again.
+        if trial and name != self.previous():
+            self._link(_TRIAL, name)
         self._link(_CURRENT, name)
 
     def _link(self, link: str, name: str) -> None:
@@ -194,6 +249,15 @@ class Releases:
                 os.umask(previous)
         except OSError as error:
             raise _files.explain(error, self._folder) from error
+
+
+def way_back(
+    *, current: str | None, previous: str | None, running: str | None, trial: str | None
+) -> str | None:
+    """Return the release that is known to work on a host: what runs, unless it is on trial."""
+    if running is not None and running != trial:
+        return running
+    return previous if current == trial else current
 
 
 def _is_version(name: str, version: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import _files, _processes
@@ -22,6 +23,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._programs import 
     digest,
     written_digest,
 )
+from ansible_collections.grey.distributed.plugins.module_utils._readiness import await_ready
 from ansible_collections.grey.distributed.plugins.module_utils._supervisor_rpc import (
     ProgramState,
     SupervisorClient,
@@ -62,10 +64,11 @@ class Supervisor:
         programs: Sequence[Program],
         *,
         timeout_seconds: float,
+        ready_seconds: float,
         inputs_changed: bool,
         defer_restarts: bool,
     ) -> Outcome:
-        """Make the programs run as described and wait until they do. Other programs are left alone.
+        """Make the programs run as described and wait until they are ready. Other programs are left alone.
 
         ``inputs_changed``: in check mode, an earlier step would have changed a file that they depend on.
         ``defer_restarts``: start what is down, but only name what runs with an older configuration.
@@ -99,6 +102,7 @@ class Supervisor:
             self._apply(stale, states)
         if not self._check:
             self._wait(touched, files, timeout_seconds)
+            self._await_ready(touched, ready_seconds)
             states = self._client.programs()
         self._outcome.result = {
             "orphans_ended": ended,
@@ -259,6 +263,15 @@ class Supervisor:
                     program.name,
                     "it runs with an older configuration: its files changed during this run; run again",
                 )
+
+    def _await_ready(self, programs: Sequence[Program], ready_seconds: float) -> None:
+        for item in filter(lambda item: item.ready, programs):
+            found = await_ready(item.ready, ready_seconds, partial(self._pid, item.name))
+            if found is not None:
+                raise self._failed(item.name, found)
+
+    def _pid(self, name: str) -> int:
+        return self._client.programs()[name].pid
 
     def _failed(self, name: str, found: str) -> GreyError:
         log = self._layout.log_file(name)

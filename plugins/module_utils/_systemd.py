@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.grey.distributed.plugins.module_utils import (
@@ -25,6 +26,7 @@ from ansible_collections.grey.distributed.plugins.module_utils._programs import 
     decide,
     written_digest,
 )
+from ansible_collections.grey.distributed.plugins.module_utils._readiness import await_ready
 from ansible_collections.grey.distributed.plugins.module_utils._systemd_unit import unit_file, unit_name
 
 if TYPE_CHECKING:
@@ -57,10 +59,11 @@ class Systemd:
         programs: Sequence[Program],
         *,
         timeout_seconds: float,
+        ready_seconds: float,
         inputs_changed: bool,
         defer_restarts: bool,
     ) -> Outcome:
-        """Make the programs run as described and wait until they do. Other units are left alone.
+        """Make the programs run as described and wait until they are ready. Other units are left alone.
 
         ``inputs_changed``: in check mode, an earlier step would have changed a file that they depend on.
         ``defer_restarts``: start what is down, but only name what runs with an older configuration.
@@ -93,6 +96,7 @@ class Systemd:
             self._restart([units[item.name] for item in stale], states)
             stopping = max((item.stop_seconds for item in stale), default=0)
             self._wait(touched, files, timeout_seconds, stopping)
+            self._await_ready(touched, ready_seconds)
             states = _systemctl.show(list(units.values()))
         self._outcome.result = {
             "orphans_ended": ended,
@@ -230,6 +234,12 @@ class Systemd:
                     "that systemctl cat shows replaces its environment; run again",
                 )
 
+    def _await_ready(self, programs: Sequence[Program], ready_seconds: float) -> None:
+        for item in filter(lambda item: item.ready, programs):
+            found = await_ready(item.ready, ready_seconds, partial(_pid, unit_name(item.name)))
+            if found is not None:
+                raise self._failed(item.name, found)
+
     def _failed(self, name: str, found: str) -> GreyError:
         unit = unit_name(name)
         return GreyError(
@@ -261,6 +271,10 @@ def _condition(state: UnitState, file: File, changed: bool) -> Condition:
 
 def _current(state: UnitState, file: File) -> bool:
     return (_processes.environment(state.pid) or {}).get(PROGRAM_DIGEST) == written_digest(file)
+
+
+def _pid(unit: str) -> int:
+    return _systemctl.show([unit])[unit].pid
 
 
 def _stable(state: UnitState) -> bool:

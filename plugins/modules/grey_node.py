@@ -18,6 +18,15 @@ author:
 extends_documentation_fragment:
   - grey.distributed.attributes
   - grey.distributed.greyd
+options:
+  state:
+    description:
+      - V(present) makes what is missing.
+      - V(readable) only requires that O(greyd), of whatever release, can read O(config) and the federation file that it names, and
+        changes nothing.
+    type: str
+    choices: [present, readable]
+    default: present
 """
 
 EXAMPLES = r"""
@@ -26,12 +35,19 @@ EXAMPLES = r"""
     greyd: /opt/grey/current/bin/greyd
     config: /etc/grey/grey.yaml
     user: grey
+
+- name: See whether an older release can read the present configuration
+  grey.distributed.grey_node:
+    state: readable
+    greyd: /opt/grey/releases/0.2.0-1a2b3c4d/bin/greyd
+    config: /etc/grey/grey.yaml
+    user: grey
 """
 
 RETURN = r"""
 data_id:
   description: The identity of the data; null in check mode when there is none yet.
-  returned: success
+  returned: success, with O(state=present)
   type: str
   sample: 5f0c3a52d1e84c7d
 refused:
@@ -50,13 +66,18 @@ from ansible_collections.grey.distributed.plugins.module_utils._outcome import O
 
 def work(params: dict[str, Any], check: bool) -> Outcome:
     """Do what the module is for."""
+    if params["state"] == "readable":
+        return _node.readable(params["greyd"], params["config"], user=params["user"])
     return _node.init(params["greyd"], params["config"], check=check, user=params["user"])
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=_node.GREYD_OPTIONS,
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "readable"], "default": "present"},
+            **_node.GREYD_OPTIONS,
+        },
         supports_check_mode=True,
     )
     finish(module, work)

@@ -167,9 +167,13 @@ options:
     description:
       - What is to keep the programs running.
       - V(systemd) must run the host, and needs root; V(supervisor) runs everything as the one who connects.
+      - A deployment that the other one keeps running is a fault, since it would be stopped on all hosts at once.
     type: str
     choices: [systemd, supervisor]
     default: supervisor
+  supervisor_file:
+    description: Where supervisord's configuration is when O(manager=supervisor), by which such a deployment is known.
+    type: path
   user:
     description: The user that everything is to belong to; empty for the one who connects.
     type: str
@@ -281,6 +285,21 @@ chosen:
   returned: success
   type: str
   sample: 0.3.0-5e6f7a8b
+running:
+  description: The release that greyd runs from, which an interrupted run may have left; null when greyd does not run.
+  returned: success
+  type: str
+  sample: 0.2.0-1a2b3c4d
+trial:
+  description: The release that was switched to and has not proven itself yet, as M(grey.distributed.grey_release) marks it.
+  returned: success
+  type: str
+  sample: null
+fallback:
+  description: The release to go back to when RV(chosen) does not come up; null when none is known to work.
+  returned: success
+  type: str
+  sample: 0.2.0-1a2b3c4d
 releases:
   description: The releases that are installed, the newest installation first.
   returned: success
@@ -337,6 +356,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         *_preflight.architecture_faults(),
         *_hardware.memory_faults(params["memory_mib"]),
         *_preflight.manager_faults(params["manager"], params["user"]),
+        *_preflight.other_manager_faults(params["manager"], instance, params["supervisor_file"]),
         *_preflight.path_faults([params["root"]]),
         *_preflight.socket_faults(params["sockets"], params["hint"]),
         *_preflight.port_faults(params["address"], ports, instance),
@@ -352,7 +372,8 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         faults += _preflight.address_faults(params["node_file"], params["address"], params["address_hint"])
         if params["engine"] is not None:
             faults += _preflight.engine_faults(params["node_file"], params["engine"])
-    installed: dict[str, Any] = {"release": None, "chosen": None, "releases": []}
+    installed: dict[str, Any] = dict.fromkeys(("release", "chosen", "running", "trial", "fallback"))
+    installed["releases"] = []
     if params["install_dir"] is not None:
         python_faults, python = _preflight.python_faults(params["python"] or sys.executable)
         faults += python_faults
@@ -365,6 +386,9 @@ def work(params: dict[str, Any], check: bool) -> Outcome:  # noqa: ARG001 (nothi
         installed = {
             "release": releases.current(),
             "chosen": chosen,
+            "running": releases.running(),
+            "trial": releases.trial(),
+            "fallback": releases.fallback(chosen),
             "releases": releases.installed(),
             "target": dataclasses.asdict(python.target) if python is not None else None,
         }
@@ -458,6 +482,7 @@ def main() -> None:
             "time_service": {"type": "bool", "default": False},
             "engine": {"type": "str"},
             "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "supervisor"},
+            "supervisor_file": {"type": "path"},
             "user": {"type": "str", "default": ""},
             "group": {"type": "str", "default": ""},
             "hint": {"type": "str", "default": "choose a shorter root folder"},

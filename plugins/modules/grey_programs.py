@@ -134,10 +134,20 @@ options:
         type: list
         elements: path
         default: []
+      ready:
+        description:
+          - A URL, of this host, that answers 200 once the program is of use; empty to wait only until it runs.
+          - One that ends again and again meanwhile is given up early.
+        type: str
+        default: ""
   timeout:
     description: How many seconds the programs may take until they run.
     type: int
     default: 30
+  ready_timeout:
+    description: How long a program may take from then on to be ready, in seconds.
+    type: int
+    default: 60
   inputs_changed:
     description: In check mode, whether an earlier step would have changed a file that the programs depend on.
     type: bool
@@ -241,6 +251,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
     return manager.present(
         programs,
         timeout_seconds=params["timeout"],
+        ready_seconds=params["ready_timeout"],
         inputs_changed=params["inputs_changed"],
         defer_restarts=params["defer_restarts"],
     )
@@ -270,6 +281,7 @@ def _program(item: dict[str, Any], owner: Owner) -> Program:
         item["description"],
         tuple(item["after"]),
         tuple(item["writable"]),
+        item["ready"],
     )
 
 
@@ -316,9 +328,11 @@ def main() -> None:
                         },
                     },
                     "writable": {"type": "list", "elements": "path", "default": []},
+                    "ready": {"type": "str", "default": ""},
                 },
             },
             "timeout": {"type": "int", "default": 30},
+            "ready_timeout": {"type": "int", "default": 60},
             "inputs_changed": {"type": "bool", "default": False},
             "defer_restarts": {"type": "bool", "default": False},
         },

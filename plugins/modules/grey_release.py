@@ -44,10 +44,17 @@ options:
     description: Whether C(current) links to the release afterwards.
     type: bool
     default: true
+  trial:
+    description:
+      - Whether the release has to prove itself yet, with O(activate=true). It is then marked, nothing is removed, and what was
+        current before stays the way back, also when a later release takes the place of one that never came up.
+      - A call for the current release with V(false) says that it did, and removes the mark.
+    type: bool
+    default: false
   keep:
     description:
-      - How many releases stay, with O(activate=true). The current one and the one before always stay, and of the others those
-        that were installed last.
+      - How many releases stay, with O(activate=true) and O(trial=false). The current one, the one before and those that programs of
+        this host run from always stay, and of the others those that were installed last.
     type: int
     default: 3
 seealso:
@@ -106,6 +113,7 @@ def work(params: dict[str, Any], check: bool) -> Outcome:
         params["archive"],
         params["python"],
         activate=params["activate"],
+        trial=params["trial"],
         keep=params["keep"],
         check=check,
     )
@@ -124,6 +132,7 @@ def main() -> None:
             "remove_archive": {"type": "bool", "default": False},
             "python": {"type": "path"},
             "activate": {"type": "bool", "default": True},
+            "trial": {"type": "bool", "default": False},
             "keep": {"type": "int", "default": 3},
         },
         supports_check_mode=True,

@@ -31,6 +31,7 @@ class Fleet(Mapping[str, Host]):
     def __init__(self, scenario: str, home: Path) -> None:
         self.scenario = scenario
         self.home = home
+        self.inventory = ["-i", str(SCENARIOS / scenario / "inventory")]
         made = json.loads((home / "fleet.json").read_text(encoding="utf-8"))
         self.networks: dict[str, str] = made["networks"]
         self.addresses: dict[str, dict[str, str]] = made["hosts"]
@@ -43,7 +44,8 @@ class Fleet(Mapping[str, Host]):
     def of_scenario(cls) -> Self:
         """Return the fleet of the scenario that Molecule runs these tests for."""
         scenario = os.environ.get("MOLECULE_SCENARIO_NAME", "federation")
-        home = ROOT / ".cache" / "fleet" / scenario
+        # Scenarios that share their hosts share the inventory that these are named after.
+        home = ROOT / ".cache" / "fleet" / (SCENARIOS / scenario / "inventory").resolve().parent.name
         if not (home / "fleet.json").exists():
             pytest.exit(f"no fleet in {home}; next: make molecule SCENARIO={scenario}", 2)
         return cls(scenario, home)
@@ -103,10 +105,25 @@ class Fleet(Mapping[str, Host]):
             lambda: subprocess.run(probe, check=False, capture_output=True).returncode == 0, f"ssh {name}"
         )
 
+    def made_anew(self, name: str) -> None:
+        """Let a host be lost with everything on it, and another one take its name and its addresses."""
+        self.docker("rm", "--force", "--volumes", name)
+        subprocess.run([*self._ssh(name)[:5], "-O", "exit", name], check=False, capture_output=True)
+        subprocess.run(
+            [sys.executable, str(ROOT / "tools" / "fleet.py"), "up", self.home.name],
+            input=(self.home / "fleet.json").read_bytes(), check=True, capture_output=True, timeout=300,
+        )  # fmt: skip
+        self.await_ssh(name)
+        # Connections that Ansible kept open notice within seconds that their host is gone.
+        wait_for(
+            lambda: self.ansible("ansible", name, "-m", "ansible.builtin.ping", check=False).returncode == 0,
+            f"Ansible to reach {name} again",
+        )
+
     def ansible(self, *words: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ansible or a playbook with the scenario's inventory."""
         program, *arguments = words
-        command = [str(BIN / program), "-i", str(SCENARIOS / self.scenario / "inventory"), *arguments]
+        command = [str(BIN / program), *self.inventory, *arguments]
         started = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **variables},

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,48 @@ def test_what_a_living_checkout_made_is_not_ours() -> None:
 )
 def test_closing_lines_are_counted(line: str, counts: dict[str, int]) -> None:
     assert dict(scenario.count(line)) == counts
+
+
+def test_scenarios_that_share_their_hosts_are_tested_on_one_fleet() -> None:
+    assert scenario.fleets(["lifecycle", "federation"]) == {"federation": ["federation", "lifecycle"]}
+    assert scenario.fleets(["lifecycle"]) == {"federation": ["lifecycle"]}
+    assert scenario.steps(["federation", "lifecycle"], "test") == [
+        ("federation", ["test", "--destroy", "never"]),
+        ("lifecycle", ["verify"]),
+        ("federation", ["destroy"]),
+    ]  # fmt: skip
+    assert scenario.steps(["lifecycle"], "test") == [("lifecycle", ["test"])]
+    assert scenario.steps(["federation", "lifecycle"], "verify") == [
+        ("federation", ["verify"]), ("lifecycle", ["verify"]),
+    ]  # fmt: skip
+
+
+def test_a_fleet_is_removed_when_a_scenario_on_it_failed(tmp_path: Path, monkeypatch) -> None:
+    ran: list[str] = []
+
+    def run_one(name: str, home: str, words: list[str]) -> tuple[int, Counter[str]]:
+        ran.append(f"{name} {words[0]} on {home}")
+        return (1, Counter(failed=2)) if name == "federation" else (0, Counter(passed=1))
+
+    monkeypatch.setattr(fleet, "HOME", tmp_path)
+    monkeypatch.setattr(fleet, "remove_leftovers", lambda: None)
+    monkeypatch.setattr(fleet, "containers", lambda _: ["grey-0-a"])
+    monkeypatch.setattr(fleet, "down", lambda home: ran.append(f"down {home}"))
+    monkeypatch.setattr(scenario.fleet_logs, "collect", lambda names, _: ran.append(f"logs of {names}"))
+    monkeypatch.setattr(scenario, "run_one", run_one)
+    assert scenario.run_on("federation", ["federation", "lifecycle"], "test") == Counter(failed=2)
+    assert ran == [
+        "down federation", "federation test on federation", "logs of ['grey-0-a']", "down federation",
+    ]  # fmt: skip
+
+
+def test_hosts_together_weigh_more_than_one_process(tmp_path: Path) -> None:
+    """Docker's group has the weight of one: beside a lane with twenty processes, seven hosts stood still."""
+    own, most = tmp_path / "cpu.shares", tmp_path / "cpu.weight"
+    own.write_text("1024\n", encoding="utf-8")
+    most.write_text("9000\n", encoding="utf-8")
+    weights = {str(own): (1024, 262144), str(most): (1000, 10000), str(tmp_path / "absent"): (1, 1)}
+    fleet.weigh(7, weights)
+    assert [path.read_text(encoding="utf-8") for path in (own, most)] == ["14336\n", "10000\n"]
+    fleet.weigh(3, weights)
+    assert own.read_text(encoding="utf-8") == "14336\n", "never less"

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from deployed import Federation
 from hosts import Fleet, wait_for
+from recap import changes, recap
 
 PLAYBOOK = ("ansible-playbook", "playbooks/deploy.yml")
 STATE = (
@@ -17,16 +16,6 @@ STATE = (
     " | sort;"
     "systemctl show -p MainPID,ActiveEnterTimestampMonotonic greyd 'grey-*'"
 )
-
-
-def recap(output: str) -> dict[str, dict[str, int]]:
-    """Return each host's counts of a run."""
-    found = re.findall(r"^(\S+)\s+: (ok=.*)$", output, re.MULTILINE)
-    return {host: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", counts)} for host, counts in found}
-
-
-def changes(output: str) -> int:
-    return sum(counts["changed"] for counts in recap(output).values())
 
 
 def test_check_mode_says_that_there_is_nothing_to_do(fleet: Fleet) -> None:
@@ -61,17 +50,27 @@ def test_drift_is_repaired_on_its_host_only(fleet: Fleet, federation: Federation
 
 
 def test_an_unreachable_host_stops_nobody_and_is_named(fleet: Fleet, federation: Federation) -> None:
-    lost, drifted = "aws-east-3", "gcp-west-1"
+    """Only in its own cluster nothing is restarted: that could take away the host that is left."""
+    lost, held, drifted = "aws-east-3", "aws-east-2", "gcp-west-1"
+    drop_in = "/etc/systemd/system/greyd.service.d/other.conf"
     fleet.docker("pause", lost)
     try:
         fleet[drifted].check_output("echo '# drift' >> /etc/grey/federation.yaml")
+        fleet[held].check_output(
+            f"mkdir -p $(dirname {drop_in}) && printf '[Service]\\nEnvironment=A=b\\n' > {drop_in}"
+        )
+        before = fleet[held].check_output("systemctl show -P MainPID greyd")
         done = fleet.ansible(*PLAYBOOK, check=False, ANSIBLE_TIMEOUT="5")
         counts = recap(done.stdout)
         assert done.returncode != 0 and counts[lost]["unreachable"] == 1
         assert counts[drifted]["changed"] > 0
-        assert not any(one["failed"] for host, one in counts.items() if host != lost), done.stdout[-4000:]
+        assert [host for host, one in counts.items() if one["failed"]] == [held], done.stdout[-4000:]
+        said = " ".join(done.stdout.split())
+        assert f"{held}: wanted to restart greyd, found that this run lost {lost} of aws-east" in said
+        assert fleet[held].check_output("systemctl show -P MainPID greyd") == before
         assert "# drift" not in fleet[drifted].check_output("cat /etc/grey/federation.yaml")
     finally:
+        fleet[held].check_output(f"rm -rf $(dirname {drop_in}) && systemctl daemon-reload")
         fleet.docker("unpause", lost)
         fleet.await_ssh(lost)
     wait_for(lambda: federation.roles()["aws-east"] == "primary", "aws-east to be the primary")

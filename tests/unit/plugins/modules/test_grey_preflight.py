@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.grey.distributed.plugins.module_utils import _systemctl
+from ansible_collections.grey.distributed.plugins.module_utils import _systemctl, _systemd_unit
 from ansible_collections.grey.distributed.tests.unit.harness import fails, passes, program
 
 LISTEN = (
@@ -288,6 +288,33 @@ def test_a_python_that_no_release_can_be_installed_with_is_a_fault(tmp_path: Pat
     assert fault.startswith(f"h: {old}: wanted Python 3.11 to 3.14 for the node, found 3.9; install one and")
     (fault,) = faults(install_dir=str(tmp_path / "opt"), release="0.2.0-x", python=str(tmp_path / "none"))
     assert fault.startswith(f"h: {tmp_path}/none: wanted a program that can be started, found: No such file")
+
+
+def test_another_manager_than_the_one_that_keeps_the_programs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end everything that the other one started, on all hosts at once."""
+    monkeypatch.setattr(_systemctl, "fault", lambda: None)
+    monkeypatch.setattr(_systemd_unit, "UNIT_DIR", tmp_path)
+    file = tmp_path / "supervisord.conf"
+    args = {"root": "/mine", "supervisor_file": str(file)}
+    assert faults(manager="systemd", **args) == faults(manager="supervisor", **args) == []
+    file.write_text("")
+    assert faults(manager="supervisor", **args) == []
+    assert faults(manager="systemd", **args) == [
+        (
+            "h: programs: wanted systemd to keep them running, found this host deployed with supervisor "
+            f"({file}); a change would stop all hosts at once. Set grey_program_manager: supervisor, or move "
+            "a host at a time: scale.yml -e remove=NAME, grey_program_manager: systemd for that host, "
+            "scale.yml"
+        )
+    ]
+    file.unlink()
+    text = f'{_systemd_unit.HEADER}\n[Service]\nEnvironment="GREY_INSTANCE=/mine"\n'
+    (tmp_path / "greyd.service").write_text(text)
+    assert faults(manager="systemd", **args) == faults(manager="supervisor", root="/other") == []
+    [fault] = faults(manager="supervisor", **args)
+    assert "found this host deployed with systemd (greyd.service)" in fault
 
 
 def test_a_manager_of_programs_that_cannot_do_it_here(

@@ -57,6 +57,21 @@ def test_node_script(tmp_path: Path) -> None:
     assert passes("grey_node", {"greyd": greyd, "config": f"{tmp_path}/grey.yaml"})["data_id"] == "d1"
 
 
+def test_a_release_that_cannot_read_the_present_configuration(tmp_path: Path) -> None:
+    said = "greyd: /etc/grey/grey.yaml:7: node.store.colour: unknown key"
+    greyd = says(tmp_path, "greyd", (2, "", said), (3, "", "greyd: the data is gone"), (1, "", "no engine"))
+    args = {"state": "readable", "greyd": greyd, "config": f"{tmp_path}/grey.yaml"}
+    assert fails("grey_node", args) == (
+        f"{greyd}: wanted it to read the present configuration, found: {said}; nothing was changed. Its own "
+        "collection writes what it reads: install the collection of that version, and run its playbook "
+        "upgrade"
+    )
+    # Whatever else is wrong with the host is not the configuration's fault.
+    assert not passes("grey_node", args)["changed"]
+    assert not passes("grey_node", args, check=True)["changed"]
+    assert calls(tmp_path, "greyd") == 3 * [["init", "--check", "--config", f"{tmp_path}/grey.yaml"]]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 @pytest.mark.parametrize(("module", "more"), [("grey_node", {}), ("grey_cluster", {"group": "engine"})])
 def test_greyd_runs_as_its_user(module: str, more: dict[str, str]) -> None:

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,6 +248,92 @@ def test_old_releases_go_but_never_the_way_back(collection: Collection, tmp_path
     one = {"directory": str(opt), "release": names[-1], "keep": 1}
     assert not passes("grey_release", one)["changed"]
     assert passes("grey_release", {**one, "release": names[-2]})["previous"] == names[-1]
+
+
+def stamp(opt: Path, *names: str) -> None:
+    """Put whole releases there, the first one installed first; ``current`` leads to the last."""
+    for age, name in enumerate(reversed(names)):
+        folder = opt / "releases" / name
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").symlink_to(sys.executable)
+        (folder / "release.json").write_text(json.dumps({"release": name}))
+        os.utime(folder / "release.json", (1000 - age, 1000 - age))
+    (opt / "current").symlink_to(f"releases/{names[-1]}")
+
+
+@contextmanager
+def running(opt: Path, release: str, *words: str) -> Iterator[None]:
+    """Run a program as a host does: by the Python of the release that was current when it started."""
+    program = opt / "releases" / release / "bin" / words[0]
+    program.write_text("import sys; print('up', flush=True); sys.stdin.read()")
+    command = [str(opt / "releases" / release / "bin" / "python"), str(program), *words[1:]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        yield
+        process.kill()
+
+
+def looked(opt: Path, chosen: str) -> tuple[str | None, ...]:
+    """Return what preflight says of releases: current, running, on trial, the way back."""
+    args = {"host": "h", "address": "127.0.0.1", "install_dir": str(opt), "release": chosen}
+    answer = passes("grey_preflight", args)
+    return tuple(answer[key] for key in ("release", "running", "trial", "fallback"))
+
+
+def test_a_release_that_a_program_runs_from_is_never_removed(tmp_path: Path) -> None:
+    """supervisord is not restarted by an upgrade: it runs on from the release that it was started with."""
+    stamp(tmp_path, "1-a", "2-b", "3-c", "4-d")
+    args = {"directory": str(tmp_path), "release": "4-d", "keep": 2}
+    with running(tmp_path, "1-a", "supervisord", "-c", "/etc/grey/supervisord.conf"):
+        passes("grey_release", args)
+        left = {path.name for path in (tmp_path / "releases").iterdir()}
+        assert left == {"1-a", "3-c", "4-d"}
+        assert not passes("grey_release", args)["changed"]
+    assert passes("grey_release", args)["changed"]
+    assert {path.name for path in (tmp_path / "releases").iterdir()} == {"3-c", "4-d"}
+
+
+def test_an_upgrade_cut_short_before_the_restart_knows_the_way_back(tmp_path: Path) -> None:
+    stamp(tmp_path, "2-new", "1-old")
+    args = {"directory": str(tmp_path), "release": "2-new"}
+    with running(tmp_path, "1-old", "greyd", "run", "--config", "/etc/grey/grey.yaml"):
+        assert looked(tmp_path, "2-new") == ("1-old", "1-old", None, "1-old")
+        passes("grey_release", {**args, "trial": True})
+        assert looked(tmp_path, "2-new") == ("2-new", "1-old", "2-new", "1-old")
+    # It was restarted, and ended again and again.
+    assert looked(tmp_path, "2-new") == ("2-new", None, "2-new", "1-old")
+    with running(tmp_path, "2-new", "greyd", "run"):
+        assert looked(tmp_path, "2-new") == ("2-new", "2-new", "2-new", "1-old")
+        # It came up at last.
+        assert passes("grey_release", args, check=True)["changed"]
+        assert passes("grey_release", args)["changed"]
+        assert not passes("grey_release", args)["changed"]
+        assert looked(tmp_path, "2-new") == ("2-new", "2-new", None, None)
+
+
+def test_what_never_came_up_is_no_way_back(tmp_path: Path) -> None:
+    stamp(tmp_path, "3-fixed", "2-broken", "1-good")
+    base = {"directory": str(tmp_path), "trial": True}
+    passes("grey_release", {**base, "release": "2-broken"})
+    # Going back was cut short: what runs is still the broken one.
+    passes("grey_release", {**base, "release": "1-good"})
+    with running(tmp_path, "2-broken", "greyd", "run"):
+        assert looked(tmp_path, "2-broken") == ("1-good", "2-broken", "2-broken", "1-good")
+    passes("grey_release", {**base, "release": "2-broken"})
+    passes("grey_release", {**base, "release": "3-fixed"})
+    assert looked(tmp_path, "3-fixed") == ("3-fixed", None, "3-fixed", "1-good")
+    assert passes("grey_release", {**base, "release": "3-fixed", "trial": False})["changed"]
+    assert (tmp_path / "previous").readlink().name == "1-good"
+    assert looked(tmp_path, "3-fixed") == ("3-fixed", None, None, None)
+
+
+def test_a_trial_removes_nothing(tmp_path: Path) -> None:
+    stamp(tmp_path, "4-d", "1-a", "2-b", "3-c")
+    args = {"directory": str(tmp_path), "release": "4-d", "keep": 1}
+    passes("grey_release", {**args, "trial": True})
+    assert len(list((tmp_path / "releases").iterdir())) == 4
+    passes("grey_release", args)
+    assert {path.name for path in (tmp_path / "releases").iterdir()} == {"3-c", "4-d"}
 
 
 @pytest.mark.slow

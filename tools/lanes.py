@@ -78,7 +78,7 @@ def lanes() -> dict[str, Lane]:
     """Return every lane by name."""
     known = [
         # Hosts with systemd in Docker, which root has installed and started where it is missing; the longest.
-        Lane("fleet", [sys.executable, "tools/scenario.py", "all"], limit_seconds=2400.0),
+        Lane("fleet", [sys.executable, "tools/scenario.py", "federation"], limit_seconds=2400.0),
         Lane("demo", [*PYTEST, "tests/demo"]),
         # A cluster of several hosts as processes of this machine.
         Lane("scale", [*PYTEST, "tests/scale"]),

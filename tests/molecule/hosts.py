@@ -24,6 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix) / "bin"
 SCENARIOS = ROOT / "extensions" / "molecule"
 
+# Molecule has Ansible colour its output, and tests read it.
+PLAIN = {
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_FORCE_COLOR": "false",
+    "ANSIBLE_NOCOLOR": "true",
+}
+
 
 class Fleet(Mapping[str, Host]):
     """Hosts by name; commands run as root there, over one connection per host that is kept."""
@@ -126,7 +133,7 @@ class Fleet(Mapping[str, Host]):
         command = [str(BIN / program), *self.inventory, *arguments]
         started = time.monotonic()
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **variables},
+            command, cwd=ROOT, env={**os.environ, **PLAIN, **variables},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=1200, check=False,
         )  # fmt: skip

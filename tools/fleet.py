@@ -55,12 +55,6 @@ BLOCKS = range(16)  # of 16 networks in 172.30.0.0/16 each, so that several chec
 JOINING = "interconnect"  # the network that joins all hosts, the first of a block
 START_SECONDS = 180
 WATCHERS = 16  # per host, with what starts and stops
-# The processor's weight of all containers (cgroup v1 and v2): where it is, what one process has, the most.
-WEIGHTS = {
-    "/sys/fs/cgroup/cpu/docker/cpu.shares": (1024, 262144),
-    "/sys/fs/cgroup/docker/cpu.weight": (100, 10000),
-}
-BUSY = 2  # processes per host that want the processor, while a playbook runs
 SSH_CONFIG = """\
 # For ssh -F: the hosts of the test fleet. They make their host keys when they start.
 Host *
@@ -123,7 +117,6 @@ def up(fleet: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
     hosts = wanted["hosts"]
     changed = [name for name, made in zip(hosts, at_once(host, hosts), strict=True) if made]
-    weigh(len(hosts))
     lines = [SSH_CONFIG.format(user=USER, key=HOME / fleet / "key")]
     lines += [f"Host {name}\n    HostName {next(iter(joined.values()))}\n" for name, joined in hosts.items()]
     write_atomically(HOME / fleet / "ssh_config", "\n".join(lines))
@@ -203,16 +196,6 @@ def allow_watchers(hosts: int, limit: Path = Path("/proc/sys/fs/inotify/max_user
             f"{limit}: {hosts} hosts need {WATCHERS * hosts}, and only root can raise it",
             f"as root: sysctl -w fs.inotify.max_user_instances={2 * WATCHERS * hosts}",
         ) from error
-
-
-def weigh(hosts: int, weights: Mapping[str, tuple[int, int]] = WEIGHTS) -> None:
-    """Let the hosts weigh as much as processes do: else all together get no more than one of another lane."""
-    for path, (one, most) in weights.items():
-        # Not there, not ours to write: then the hosts are slow while something else runs, and no more.
-        with contextlib.suppress(OSError):
-            wanted = min(most, BUSY * hosts * one)
-            if int(Path(path).read_text(encoding="utf-8")) < wanted:
-                Path(path).write_text(f"{wanted}\n", encoding="utf-8")
 
 
 def whole_block(block: int) -> Subnet:

@@ -187,15 +187,3 @@ def test_a_fleet_is_removed_when_a_scenario_on_it_failed(tmp_path: Path, monkeyp
     assert ran == [
         "down federation", "federation test on federation", "logs of ['grey-0-a']", "down federation",
     ]  # fmt: skip
-
-
-def test_hosts_together_weigh_more_than_one_process(tmp_path: Path) -> None:
-    """Docker's group has the weight of one: beside a lane with twenty processes, seven hosts stood still."""
-    own, most = tmp_path / "cpu.shares", tmp_path / "cpu.weight"
-    own.write_text("1024\n", encoding="utf-8")
-    most.write_text("9000\n", encoding="utf-8")
-    weights = {str(own): (1024, 262144), str(most): (1000, 10000), str(tmp_path / "absent"): (1, 1)}
-    fleet.weigh(7, weights)
-    assert [path.read_text(encoding="utf-8") for path in (own, most)] == ["14336\n", "10000\n"]
-    fleet.weigh(3, weights)
-    assert own.read_text(encoding="utf-8") == "14336\n", "never less"

@@ -84,7 +84,7 @@ def lanes() -> dict[str, Lane]:
         Lane("scale", [*PYTEST, "tests/scale"]),
         # The built collection, elsewhere: offline, with ansible-core alone, with every ansible-core it
         # supports.
-        Lane("install", [*PYTEST, "tests/install"]),
+        Lane("install", [*PYTEST, "tests/install"], limit_seconds=2400.0),
         Lane("sanity", [sys.executable, "tools/sanity.py"]),
         # Most of their time is waiting: two workers, the tests of one file in order.
         Lane("node", [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "not processes"], ROOT / "node"),

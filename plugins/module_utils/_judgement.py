@@ -143,7 +143,8 @@ def _alike(view: View, what: str, kinds: Mapping[str, str]) -> Iterator[Finding]
         clusters.setdefault(view.site(host), {}).setdefault(kind, []).append(host)
     for cluster, by_kind in clusters.items():
         if len(by_kind) == 1:
-            yield Finding("versions", "ok", cluster, what, next(iter(by_kind)))
+            [only] = by_kind
+            yield Finding("versions", "ok", cluster, what, only)
             continue
         said = "; ".join(f"{kind} on {', '.join(hosts)}" for kind, hosts in by_kind.items())
         step = "run upgrade.yml" if what == "release" else "it works; snapshots move between them too"

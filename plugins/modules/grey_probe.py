@@ -200,7 +200,7 @@ certificates:
     - name: federation
       there: true
       reasons: []
-      until: 2026-12-03 10:00:00
+      until: "2026-12-03 10:00:00"
       served: [{port: 8443, state: file, problem: ""}]
 """
 

@@ -40,6 +40,7 @@ def federation() -> dict[str, object]:
     document["domain"] = "grey.internal"
     document["security"] = {"cert_rotation_interval_seconds": 86400.0}
     document["max_clock_offset_seconds"] = 0.5
+    document["witnesses"] = []
     return document
 
 

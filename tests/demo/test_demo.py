@@ -35,13 +35,6 @@ def assert_whole(demo: Demo) -> None:
     assert demo.status() == {"aws-east": "primary", "gcp-west": "replica", "edge-chicago": "replica"}
 
 
-def told(demo: Demo) -> dict[str, str]:
-    """Return the status of each cluster; nothing while nobody answers."""
-    done = demo.grey_ctl("federation", "status", "-o", "json", check=False)
-    clusters = json.loads(done.stdout)["clusters"] if done.returncode == 0 else []
-    return {each["name"]: each["status"] for each in clusters}
-
-
 def assert_nothing_lost(demo: Demo, writer: Writer) -> None:
     """Every acknowledged write is on every cluster."""
     assert writer.acknowledged, "the writer got nothing acknowledged: the test shows nothing"
@@ -147,7 +140,7 @@ def test_a_cluster_that_stays_away_says_why(demo: Demo) -> None:
     file.write_text(before.replace("mode: cluster", "mode: clustr"), encoding="utf-8")
     demo.kill("greyd")
     # What it reported last counts for a while; the others come back within that time on a quick machine.
-    wait_for(lambda: told(demo).get("gcp-west") == "offline", "gcp-west to be missed", 120)
+    wait_for(lambda: demo.status(check=False).get("gcp-west") == "offline", "gcp-west to be missed", 120)
     done = demo.playbook("--tags", "federation", "-e", "grey_federation_wait=15", check=False)
     assert done.returncode != 0
     assert re.search(
